@@ -1,0 +1,1 @@
+"""The project's own verbs: what is, beside what is wanted."""

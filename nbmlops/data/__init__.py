@@ -1,0 +1,1 @@
+"""Data: fingerprints, profiles, and the mathematics of drift."""

@@ -1,0 +1,1 @@
+"""nbmlops' own records: append-only, hash-chained events, and what is wanted."""

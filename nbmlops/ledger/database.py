@@ -1,0 +1,223 @@
+"""The ledger's database, SQLite or Postgres: appends to one chain, reads it back, keeps what is wanted."""
+
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from nbmlops.errors import ConflictError, StoreError
+from nbmlops.ledger.events import GENESIS, Anchor, Draft, Event, first_break
+from nbmlops.ledger.tables import ENDPOINTS, EVENTS, REVISIONS
+from nbmlops.project import Project
+from nbmlops.scrub import scrub_text
+
+BUSY_TIMEOUT_S = 60
+
+
+class Ledger:
+    """The records of one project, shared by all its processes.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL of the database; it is made or migrated where needed.
+    anchors
+        Folder of this machine that remembers the chain's head, outside the database.
+
+    Raises
+    ------
+    StoreError
+        The database is out of reach.
+    ConflictError
+        A newer nbmlops made it.
+    """
+
+    def __init__(self, url: str, anchors: Path) -> None:
+        self.url = url
+        self._anchor_file = anchors / f"ledger-{hashlib.sha256(url.encode()).hexdigest()[:12]}.head"
+        with self._reached():
+            self._engine = _engine(url)
+            self._migrate()
+
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        """Open the ledger that the project's settings name."""
+        return cls(project.settings.ledger.value, project.state("ledger-heads", "x").parent)
+
+    # ------------------------------------------------------------------ events
+    def append(self, draft: Draft) -> Event:
+        """Give an event its place at the end of the chain; concurrent writers wait for each other."""
+        with self._reached(), self._engine.begin() as connection:
+            if connection.dialect.name != "sqlite":  # SQLite's transaction has the write lock already
+                connection.execute(sa.text("LOCK TABLE events IN EXCLUSIVE MODE"))
+            head = connection.execute(sa.select(EVENTS.c.seq, EVENTS.c.hash).order_by(EVENTS.c.seq.desc())).first()
+            seq, previous = (head.seq + 1, head.hash) if head else (1, GENESIS)
+            event = _place(draft, seq, previous)
+            connection.execute(EVENTS.insert().values({**vars(event), "at": event.at.isoformat()}))
+        self._remember(event)
+        return event
+
+    def events(
+        self, *, verbs: tuple[str, ...] = (), subject: str = "", outcome: str = "", limit: int | None = None
+    ) -> list[Event]:
+        """List events newest first; `subject` also matches what lies under it (``model/a`` has ``model/a/3``)."""
+        query = sa.select(EVENTS).order_by(EVENTS.c.seq.desc()).limit(limit)
+        if verbs:
+            query = query.where(EVENTS.c.verb.in_(verbs))
+        if subject:
+            under = EVENTS.c.subject.startswith(f"{subject}/", autoescape=True)
+            query = query.where(sa.or_(EVENTS.c.subject == subject, under))
+        if outcome:
+            query = query.where(EVENTS.c.outcome == outcome)
+        with self._reading() as connection:
+            return [_event(row) for row in connection.execute(query)]
+
+    def check_chain(self) -> int:
+        """Check every link and this machine's anchor; give the number of events.
+
+        Raises
+        ------
+        ConflictError
+            The chain is broken; the message names the first bad event.
+        """
+        count = 0
+
+        def counted(rows: Iterator[Any]) -> Iterator[Event]:
+            nonlocal count
+            for row in rows:
+                count += 1
+                yield _event(row)
+
+        with self._reading() as connection:
+            rows = connection.execution_options(yield_per=1000).execute(sa.select(EVENTS).order_by(EVENTS.c.seq))
+            broken = first_break(counted(iter(rows)), self._anchor())
+        if broken:
+            raise ConflictError(
+                f"The ledger's chain is broken at event {broken[0]}: {broken[1]}.",
+                "Restore the ledger from a backup, and find out who can write to its database.",
+            )
+        return count
+
+    # --------------------------------------------------------------- endpoints
+    def endpoints(self) -> list[dict[str, Any]]:
+        """List the endpoints that are wanted, by name."""
+        with self._reading() as connection:
+            return [row.record for row in connection.execute(sa.select(ENDPOINTS).order_by(ENDPOINTS.c.name))]
+
+    def put_endpoint(self, name: str, record: dict[str, Any]) -> None:
+        """Want an endpoint, in place of what had its name."""
+        with self._reached(), self._engine.begin() as connection:
+            connection.execute(ENDPOINTS.delete().where(ENDPOINTS.c.name == name))
+            connection.execute(ENDPOINTS.insert().values(name=name, record=record))
+
+    def remove_endpoint(self, name: str) -> None:
+        """Want an endpoint no longer."""
+        with self._reached(), self._engine.begin() as connection:
+            connection.execute(ENDPOINTS.delete().where(ENDPOINTS.c.name == name))
+
+    # ---------------------------------------------------------------- internal
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except (sa.exc.DBAPIError, sa.exc.ArgumentError, sa.exc.NoSuchModuleError, OSError, ImportError) as exc:
+            cause = scrub_text(str(getattr(exc, "orig", None) or exc)).strip().splitlines()[0]
+            raise StoreError(
+                f"The ledger at {scrub_text(self.url)} is out of reach: {cause}.",
+                "Check [stores] ledger in nbmlops.toml (or NBMLOPS_LEDGER), and that its server runs.",
+            ) from exc
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._reached(), self._engine.connect() as connection:
+            yield connection.execution_options(reads_only=True)
+
+    def _migrate(self) -> None:
+        with self._reading() as connection:
+            if _revision(connection) == REVISIONS[-1]:
+                return
+        with self._engine.begin() as connection:
+            if connection.dialect.name != "sqlite":
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7065437093)"))
+            revision = _revision(connection)
+            if revision and revision not in REVISIONS:
+                raise ConflictError(
+                    f"The ledger at {scrub_text(self.url)} has schema {revision}, which a newer nbmlops made; "
+                    f"this one knows up to {REVISIONS[-1]}.",
+                    "Upgrade this installation: pip install --upgrade nbmlops",
+                )
+            if revision != REVISIONS[-1]:
+                _upgrade(connection)
+
+    def _anchor(self) -> Anchor | None:
+        try:
+            return Anchor(**json.loads(self._anchor_file.read_text()))
+        except FileNotFoundError:
+            return None
+
+    def _remember(self, event: Event) -> None:
+        known = self._anchor()
+        if known is None or known.seq < event.seq:
+            draft = self._anchor_file.with_suffix(f".{os.getpid()}.tmp")
+            draft.write_text(json.dumps({"seq": event.seq, "hash": event.hash}))
+            draft.replace(self._anchor_file)
+
+
+def actor() -> str:
+    """Name who acts: ``NBMLOPS_USER``, or the user of the operating system."""
+    return os.environ.get("NBMLOPS_USER") or getpass.getuser()
+
+
+def _engine(url: str) -> sa.Engine:
+    parsed = sa.make_url(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if not parsed.drivername.startswith("sqlite"):
+        return sa.create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # we begin transactions ourselves, see below
+        connection.execute("PRAGMA journal_mode=WAL")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # A writer takes the lock at once: one that reads first and asks later is refused without a wait.
+        reads = connection.get_execution_options().get("reads_only")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    from alembic import command  # nearly a second, needed only when the schema is behind
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _place(draft: Draft, seq: int, previous: str) -> Event:
+    fields = {**vars(draft), "seq": seq, "at": datetime.now(UTC), "actor": actor(), "previous_hash": previous}
+    return Event(**fields, hash=Event(**fields, hash="").expected_hash())
+
+
+def _event(row: Any) -> Event:
+    return Event(**{**row._mapping, "at": datetime.fromisoformat(row.at)})

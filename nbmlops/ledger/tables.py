@@ -1,0 +1,31 @@
+"""The ledger's tables, and the revisions of its schema that this version knows, oldest first."""
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table
+
+REVISIONS = ("0001", "0002")
+METADATA = MetaData()
+
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", String(40), nullable=False),  # ISO 8601, UTC: the hash needs the very same text back
+    Column("verb", String(40), nullable=False, index=True),
+    Column("subject", String(300), nullable=False, index=True),
+    Column("actor", String(200), nullable=False),
+    Column("surface", String(20), nullable=False),
+    Column("by_human", Boolean, nullable=False),
+    Column("outcome", String(60), nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("result", JSON),
+    Column("seconds", Float, nullable=False),
+    Column("previous_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+)
+
+ENDPOINTS = Table(
+    "endpoints",
+    METADATA,
+    Column("name", String(200), primary_key=True),
+    Column("record", JSON, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Live and later data against what the model was trained on."""

@@ -1,0 +1,1 @@
+"""Notebooks run headlessly: a parameter contract, a run, an exit code."""

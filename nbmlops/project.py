@@ -1,0 +1,262 @@
+"""A project: the folder with ``nbmlops.toml``, its settings with their sources, and a cache of opened stores.
+
+No store is named here, and none is imported.
+"""
+
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar, cast
+
+from nbmlops.errors import NotFoundError, UsageError, nearest
+
+FILE = "nbmlops.toml"
+STATE = ".nbmlops"
+DEFAULTS = {
+    "tracking": f"sqlite:///{STATE}/mlflow.db",
+    "ledger": f"sqlite:///{STATE}/ledger.db",
+}
+
+# The keys that exist, and what each takes; "*" stands for a name of the user's.
+# What is not here is refused, never ignored.
+KEYS: dict[str, Any] = {
+    "project": {"name": str},
+    "stores": {"tracking": str, "ledger": str},
+    "gates": {
+        "*": {
+            "target": str,
+            "data": str,
+            "metrics": {"*": {"min": float, "max": float}},
+            "champion": {"*": {"max_regression": float, "confidence": float}},
+        }
+    },
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting's value and where it came from: argument, variable, file or default."""
+
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a project is set to; every path and SQLite URL is absolute."""
+
+    name: Setting
+    tracking: Setting
+    ledger: Setting
+    gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """A connection that a project opens once and keeps."""
+
+    @classmethod
+    def of(cls, project: "Project") -> Self:
+        """Connect to the store that the project's settings name."""
+        ...
+
+
+S = TypeVar("S", bound=Store)
+
+
+class Project:
+    """A folder's project, as one surface of one process sees it.
+
+    Parameters
+    ----------
+    folder
+        Where to start looking; ``nbmlops.toml`` is searched here and upward,
+        unless ``NBMLOPS_PROJECT`` names the project's folder.
+    surface
+        Who calls: ``magic``, ``cli``, ``python`` or ``rest``.
+    overrides
+        Settings given as arguments (``tracking``, ``ledger``); they win over all others.
+    notify
+        Takes a line of progress; the default drops it.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str | None = None,
+        *,
+        surface: str = "python",
+        overrides: Mapping[str, str] | None = None,
+        notify: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.folder = Path(folder or Path.cwd()).resolve()
+        self._start = self.folder if folder else Path(os.environ.get("NBMLOPS_PROJECT") or self.folder).resolve()
+        self.surface = surface
+        self.notify = notify
+        self._overrides = {key: value for key, value in (overrides or {}).items() if value}
+        self._settings: tuple[Any, Settings] | None = None
+        self._stores: dict[tuple[type, str, str], Any] = {}
+
+    @property
+    def exists(self) -> bool:
+        """Whether a ``nbmlops.toml`` is here or above."""
+        return find(self._start) is not None
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds ``nbmlops.toml``.
+
+        Raises
+        ------
+        NotFoundError
+            There is none, here or above.
+        """
+        if root := find(self._start):
+            return root
+        raise NotFoundError(
+            f"No {FILE} in {self._start} or above it, so there is no project here.",
+            "Make one with: nbmlops init   (in a notebook: %mlops init)",
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as of now; the file is read again when it or the environment changed."""
+        path = self.root / FILE
+        variables = {key: os.environ.get(f"NBMLOPS_{key.upper()}") for key in DEFAULTS}
+        stamp = (path, path.stat().st_mtime_ns, tuple(variables.values()))
+        if self._settings is None or self._settings[0] != stamp:
+            self._settings = (stamp, read_settings(path, self._overrides))
+        return self._settings[1]
+
+    @property
+    def by_human(self) -> bool:
+        """Whether a person sits behind this call: not in CI, nor in a notebook run headlessly."""
+        return not (os.environ.get("CI") or os.environ.get("NBMLOPS_RUN"))
+
+    def state(self, *parts: str) -> Path:
+        """Name a path under the project's state folder, making the folders above it."""
+        path = self.root.joinpath(STATE, *parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def path(self, name: str) -> Path:
+        """Resolve a path that a person typed: against the working folder, or the project's root."""
+        given = Path(name).expanduser()
+        if given.is_absolute() or (self.folder / given).exists() or not self.exists:
+            return self.folder / given
+        return self.root / given
+
+    def open(self, store: type[S]) -> S:
+        """Connect to a store once, and keep the connection as long as the settings stay."""
+        settings = self.settings
+        key = (store, settings.tracking.value, settings.ledger.value)
+        if key not in self._stores:
+            self._stores[key] = store.of(self)
+        return cast(S, self._stores[key])
+
+
+def find(folder: Path) -> Path | None:
+    """Search a folder and those above it for ``nbmlops.toml``."""
+    return next((place for place in (folder, *folder.parents) if (place / FILE).is_file()), None)
+
+
+def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
+    """Read ``nbmlops.toml``; arguments win over ``NBMLOPS_*``, these over the file, the file over defaults.
+
+    Raises
+    ------
+    UsageError
+        The file is not TOML, or has a key that does not exist or a value of a wrong type;
+        the message names file and line, the hint the nearest key.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise UsageError(f"{path} is not valid TOML: {exc}.", "Mend that line and try again.") from exc
+    check_keys(content, KEYS, (), path, text)
+    stores = content.get("stores", {})
+
+    def store(key: str) -> Setting:
+        return _resolve(_first(key, overrides, stores), path.parent)
+
+    return Settings(
+        name=_first("name", overrides, content.get("project", {}), default=path.parent.name),
+        tracking=store("tracking"),
+        ledger=store("ledger"),
+        gates=content.get("gates", {}),
+    )
+
+
+def check_keys(content: Any, known: Any, place: tuple[str, ...], path: Path, text: str) -> None:
+    """Refuse every key that is not known, and every value of another type than its key takes."""
+    where = f"{path}, line {line_of(text, place)}"
+    if isinstance(known, type):
+        number_is_fine = known is float and isinstance(content, int) and not isinstance(content, bool)
+        if not isinstance(content, known) and not number_is_fine:
+            wanted = {"str": "text", "float": "a number"}[known.__name__]
+            raise UsageError(f"{where}: {'.'.join(place)} must be {wanted}, not {content!r}.")
+        return
+    if not isinstance(content, dict):
+        raise UsageError(f"{where}: {'.'.join(place)} must be a table, not {content!r}.")
+    for key, value in content.items():
+        if key not in known and "*" not in known:
+            where = f"{path}, line {line_of(text, (*place, key))}"
+            inside = f" in [{'.'.join(place)}]" if place else ""
+            raise UsageError(f"{where}: there is no key {key!r}{inside}.", nearest(key, known))
+        check_keys(value, known.get(key, known.get("*")), (*place, key), path, text)
+
+
+def line_of(text: str, place: tuple[str, ...]) -> int:
+    """Find the line on which a key of a TOML text stands, or the table that holds it.
+
+    Examples
+    --------
+    >>> line_of('[stores]\\n# a server\\ntracking = "http://127.0.0.1"', ("stores", "tracking"))
+    3
+    """
+    best, found, table = 1, 0, ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[+([^\]]+)\]+", line):
+            table = here = _key_parts(header[1])
+        elif entry := re.match(r"\s*([\w.\"'-]+(?:\s*\.\s*[\w\"'-]+)*)\s*=", line):
+            here = (*table, *_key_parts(entry[1]))
+        else:
+            continue
+        shared = len(os.path.commonprefix([here, place]))
+        if shared == min(len(here), len(place)) and shared > found:
+            best, found = number, shared
+    return best
+
+
+def _key_parts(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+
+
+def _first(key: str, overrides: Mapping[str, str], section: Mapping[str, str], default: str = "") -> Setting:
+    variable = f"NBMLOPS_{key.upper()}"
+    if key in overrides:
+        return Setting(overrides[key], "argument")
+    if os.environ.get(variable):
+        return Setting(os.environ[variable], variable)
+    if key in section:
+        return Setting(section[key], FILE)
+    return Setting(default or DEFAULTS[key], "default")
+
+
+def _resolve(setting: Setting, root: Path) -> Setting:
+    """Make a relative SQLite URL or folder absolute, so that every process means the same file."""
+    scheme, sep, rest = setting.value.partition(":///")
+    if scheme.startswith("sqlite") and sep and rest and not rest.startswith((":memory:", "/")):
+        absolute = (root / rest).resolve().as_posix()
+        return Setting(f"{scheme}:///{absolute}", setting.source)
+    if "://" not in setting.value:
+        return Setting(str((root / setting.value).resolve()), setting.source)
+    return setting
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """Word the command that runs one of our modules in a process of its own, with this interpreter."""
+    return [sys.executable, "-m", module, *arguments]

@@ -1,0 +1,1 @@
+"""Model versions: bytes with a manifest, aliases that move only with evidence."""

@@ -1,0 +1,1 @@
+"""Endpoints: a model version behind HTTP on this machine."""

@@ -1,0 +1,1 @@
+"""Runs: begun, logged to, ended truthfully, listed and compared."""

@@ -1,0 +1,189 @@
+"""The one file that talks to MLflow's tracking store; MLflow is imported when it is first used."""
+
+import contextlib
+import functools
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError, nearest
+from nbmlops.project import STATE, Project
+from nbmlops.scrub import scrub_text
+from nbmlops.tracking.runs import Run
+
+BUSY_TIMEOUT_S = 60
+# Without these MLflow asks a silent server again and again, for minutes.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+
+
+class Tracking:
+    """A project's MLflow: the client, and the experiment that its runs are in."""
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
+        self.uri = client_uri(uri)
+        self.experiment = experiment
+        self._artifacts = artifacts
+        with translated(f"The tracking store at {scrub_text(uri)}"):
+            _write_ahead(uri)
+            self.mlflow = fluent(self.uri)
+            self.client = self.mlflow.MlflowClient(self.uri, self.uri)
+            self.client.get_experiment_by_name(experiment)
+
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        """Connect to the tracking store that the project's settings name."""
+        settings = project.settings
+        return cls(settings.tracking.value, settings.name.value, project.root / STATE / "artifacts")
+
+    @functools.cached_property
+    def experiment_id(self) -> str:
+        """The project's experiment, made on first use; a server chooses the place of its artifacts itself."""
+        with translated("The project's experiment"):
+            if found := self.client.get_experiment_by_name(self.experiment):
+                return str(found.experiment_id)
+            place = None if self.uri.startswith("http") else self._artifacts.as_uri()
+            try:
+                return str(self.client.create_experiment(self.experiment, artifact_location=place))
+            except self.mlflow.MlflowException as exc:
+                if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                return str(self.client.get_experiment_by_name(self.experiment).experiment_id)
+
+    def newest(self, limit: int, where: str = "", order: str = "attributes.start_time DESC") -> list[Run]:
+        """List runs of the project's experiment, newest first unless ordered otherwise."""
+        with translated("The list of runs"):
+            found = self.client.search_runs([self.experiment_id], where, max_results=limit, order_by=[order])
+        return [self.as_run(run) for run in found]
+
+    def find(self, reference: str) -> Run:
+        """Find a run by its id, a unique prefix of it, or its name (the newest of that name).
+
+        Raises
+        ------
+        NotFoundError
+            None of the newest 1,000 runs is meant; the hint names the nearest.
+        UsageError
+            The prefix fits several runs.
+        """
+        if len(reference) == 32:
+            with contextlib.suppress(NotFoundError), translated("The run"):
+                return self.as_run(self.client.get_run(reference))
+        newest = self.newest(1000)
+        by_id = [run for run in newest if len(reference) >= 4 and run.run_id.startswith(reference)]
+        if len(by_id) > 1:
+            raise UsageError(f"{reference!r} fits {len(by_id)} runs.", f"Give more of the id: {by_id[0].run_id[:12]} …")
+        found = by_id or [run for run in newest if run.name == reference]
+        if not found:
+            raise NotFoundError(f"There is no run {reference!r}.", nearest(reference, (run.name for run in newest)))
+        return found[0]
+
+    def as_run(self, run: Any) -> Run:
+        """Read MLflow's run."""
+        info, data = run.info, run.data
+        ended = (info.end_time - info.start_time) / 1000 if info.end_time else None
+        return Run(
+            run_id=info.run_id,
+            name=info.run_name or info.run_id[:8],
+            status=info.status,
+            started_at=datetime.fromtimestamp(info.start_time / 1000, UTC) if info.start_time else None,
+            duration_s=ended,
+            metrics=dict(sorted(data.metrics.items())),
+            params=dict(sorted(data.params.items())),
+            tags={k: v for k, v in sorted(data.tags.items()) if not k.startswith(("mlflow.", "nbmlops."))},
+            experiment=self.experiment,
+            source=data.tags.get("nbmlops.notebook") or data.tags.get("mlflow.source.name", ""),
+            commit=data.tags.get("mlflow.source.git.commit", ""),
+            parent_id=data.tags.get("mlflow.parentRunId", ""),
+        )
+
+    def log(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+        step: int,
+        artifacts: Sequence[Path],
+    ) -> None:
+        """Log to a run in one call, then its files; MLflow's rules hold."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        with translated("The log"):
+            self.client.log_batch(
+                run_id,
+                metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()],
+                params=[Param(key, str(value)) for key, value in params.items()],
+                tags=[RunTag(key, str(value)) for key, value in tags.items()],
+            )
+            for path in artifacts:
+                (self.client.log_artifacts if path.is_dir() else self.client.log_artifact)(run_id, str(path))
+
+
+def client_uri(uri: str) -> str:
+    """Give SQLite a busy timeout, so that many notebooks at once wait for each other.
+
+    Examples
+    --------
+    >>> client_uri("sqlite:////p/mlflow.db")
+    'sqlite:////p/mlflow.db?timeout=60'
+    """
+    if uri.startswith("sqlite") and "?" not in uri:
+        return f"{uri}?timeout={BUSY_TIMEOUT_S}"
+    return uri
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn MLflow's and its stores' errors into ours; `what` begins the message."""
+    try:
+        yield
+    except NbmlopsError:
+        raise
+    except Exception as exc:
+        if (ours := _ours(what, exc)) is None:
+            raise
+        raise ours from exc
+
+
+def fluent(uri: str) -> Any:
+    """Import MLflow, quiet and impatient, with its plain calls meaning this project's store too."""
+    for variable, value in _PATIENCE.items():
+        os.environ.setdefault(variable, value)
+    import mlflow
+
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if mlflow.get_tracking_uri() != uri:
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+    return mlflow
+
+
+def _ours(what: str, exc: Exception) -> NbmlopsError | None:
+    cause = scrub_text(str(exc)).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+    code = getattr(exc, "error_code", "")
+    if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+        return NotFoundError(f"{what} was not found: {cause}")
+    if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+        return UsageError(f"{what} was refused: {cause}")
+    foreign = type(exc).__module__.split(".")[0] in ("mlflow", "sqlalchemy", "requests", "urllib3", "psycopg")
+    if foreign or isinstance(exc, OSError | sqlite3.Error):
+        return StoreError(
+            f"{what} is out of reach: {cause}",
+            "Check [stores] tracking in nbmlops.toml (or NBMLOPS_TRACKING), and that its server runs: nbmlops doctor",
+        )
+    return None
+
+
+def _write_ahead(uri: str) -> None:
+    """Let readers of an embedded store go on while one writes; the file remembers it."""
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    if uri.startswith("sqlite:///") and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")

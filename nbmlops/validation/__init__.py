@@ -1,0 +1,1 @@
+"""Gates: checks measure, conditions judge."""

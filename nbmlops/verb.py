@@ -1,0 +1,184 @@
+"""What a verb is: a typed function, the marks on its arguments, its result, and the event it leaves.
+
+Nothing here parses, displays or knows a surface: those derive from the
+function's signature, its docstring and the marks below.
+"""
+
+import functools
+import importlib
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
+
+from nbmlops.errors import NbmlopsError, NotFoundError, nearest
+from nbmlops.ledger.events import Draft
+from nbmlops.project import Project
+from nbmlops.scrub import scrub, scrub_text
+from nbmlops.strict_json import plain
+from nbmlops.vocabulary import VERBS
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Row = TypeVar("Row")
+
+
+# ------------------------------------------------------------------- results
+class Result:
+    """What a verb returns: a frozen dataclass; a surface shows it.
+
+    `subject` is the thing it is about, as the ledger files it, for instance
+    ``model/delays/3``. `headline` says it in one line. `next_step` is a command to type.
+    """
+
+    headline: ClassVar[Any] = ""
+    subject: ClassVar[Any] = ""
+    next_step: ClassVar[Any] = ""
+
+
+class Rows(tuple[Row, ...], Result):
+    """What a verb that lists returns: a tuple of dataclasses, shown as one table."""
+
+    headline = ""
+
+
+# ------------------------------------------------------------------ arguments
+@dataclass(frozen=True)
+class Ref:
+    """The mark on an argument that names something.
+
+    `noun` tells completion what to offer. `accepts` tells a notebook which
+    variables the argument may name; without it only text is meant.
+    """
+
+    noun: str
+    accepts: Callable[[Any], bool] | None = None
+
+
+def is_frame(value: Any) -> bool:
+    """Say whether a value is a pandas DataFrame, without importing pandas."""
+    return any(c.__module__.startswith("pandas") and c.__name__ == "DataFrame" for c in type(value).__mro__)
+
+
+def is_model(value: Any) -> bool:
+    """Say whether a value looks like a fitted model: it predicts."""
+    return callable(getattr(value, "predict", None)) and not isinstance(value, type)
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value is one real number, numpy's included."""
+    return not isinstance(value, str) and hasattr(value, "__float__") and getattr(value, "shape", ()) == ()
+
+
+RunRef = Annotated[str, Ref("run")]
+ModelRef = Annotated[str, Ref("model")]
+ModelName = Annotated[str, Ref("model name")]
+AliasName = Annotated[str, Ref("alias")]
+EndpointName = Annotated[str, Ref("endpoint")]
+GateName = Annotated[str, Ref("gate")]
+NotebookPath = Annotated[str, Ref("notebook")]
+AnyRef = Annotated[str, Ref("any")]
+DataRef = Annotated[Any, Ref("data", is_frame)]
+FittedModel = Annotated[Any, Ref("fitted model", is_model)]
+Pairs = Annotated[Mapping[str, Any], Ref("pair")]
+Numbers = Annotated[Mapping[str, float], Ref("number", is_number)]
+
+
+# ------------------------------------------------------------------- the verb
+def verb(function: Callable[Concatenate[Project, P], R]) -> Callable[Concatenate[Project, P], R]:
+    """Make a typed function a verb: every write and govern call leaves an event, failures included.
+
+    A ``govern`` verb reaches the ledger before it acts, so that nothing is
+    governed without a record. A dry run changes nothing and leaves none.
+
+    Examples
+    --------
+    >>> load("promote").__name__
+    'promote'
+    """
+    name = function.__name__.removesuffix("_")
+    effect = VERBS[name].effect
+    if effect in ("read", "session"):
+        return function
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def recorded(project: Project, *args: P.args, **kwargs: P.kwargs) -> R:
+        arguments = signature.bind(project, *args, **kwargs).arguments
+        arguments.pop("project", None)
+        if arguments.get("dry_run"):
+            return function(project, *args, **kwargs)
+        if effect == "govern":
+            _ledger(project)
+        started = time.monotonic()
+        try:
+            result = function(project, *args, **kwargs)
+        except BaseException as exc:
+            _record_failure(project, name, arguments, exc, time.monotonic() - started)
+            raise
+        _record(project, name, arguments, "ok", result, time.monotonic() - started)
+        return result
+
+    return recorded
+
+
+def load(name: str) -> Callable[..., Any]:
+    """Find a verb's function by its name, importing its module on first use.
+
+    Raises
+    ------
+    NotFoundError
+        No verb has that name; the hint names the nearest.
+    """
+    if name not in VERBS:
+        raise NotFoundError(f"There is no verb {name!r}.", nearest(name, VERBS))
+    module, _, function = VERBS[name].target.partition(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), function))
+
+
+def parameters(name: str) -> dict[str, inspect.Parameter]:
+    """List a verb's own parameters, annotations resolved, without the bound project."""
+    resolved = inspect.signature(load(name), eval_str=True).parameters
+    return {key: parameter for key, parameter in resolved.items() if key != "project"}
+
+
+def ref_of(annotation: Any) -> Ref | None:
+    """Find the mark on an annotation, ``X | None`` included."""
+    for part in (annotation, *getattr(annotation, "__args__", ())):
+        for mark in getattr(part, "__metadata__", ()):
+            if isinstance(mark, Ref):
+                return mark
+    return None
+
+
+def _ledger(project: Project) -> Any:
+    from nbmlops.ledger.database import Ledger  # SQLAlchemy takes half a second: only those who write pay
+
+    return project.open(Ledger)
+
+
+def _record(project: Project, name: str, arguments: dict[str, Any], outcome: str, result: Any, seconds: float) -> None:
+    if not project.exists:
+        return
+    _ledger(project).append(
+        Draft(
+            verb=name,
+            subject=getattr(result, "subject", ""),
+            surface=project.surface,
+            by_human=project.by_human,
+            arguments=scrub(plain(arguments)),
+            outcome=outcome,
+            result=scrub(plain(result)),
+            seconds=round(seconds, 4),
+        )
+    )
+
+
+def _record_failure(project: Project, name: str, arguments: dict[str, Any], exc: BaseException, seconds: float) -> None:
+    report = getattr(exc, "report", None)
+    result = report if report is not None else {"message": scrub_text(str(exc))}
+    try:
+        _record(project, name, arguments, type(exc).__name__, result, seconds)
+    except NbmlopsError as also:
+        exc.add_note(f"and the ledger did not take the event: {also}")

@@ -1,0 +1,48 @@
+"""THE TABLE: every verb, the function behind it, its summary, effect and group.
+
+Strings only: a verb's module loads on first use. A test recomputes targets and
+summaries from the code and prints the corrected table.
+"""
+
+from typing import Literal, NamedTuple
+
+Effect = Literal["read", "write", "govern", "session"]
+
+
+class Entry(NamedTuple):
+    """One verb: where its function is, its first docstring line, what it touches, and its group."""
+
+    target: str
+    summary: str
+    effect: Effect
+    group: str
+
+
+VERBS: dict[str, Entry] = {
+    # fmt: off
+    "init": Entry("nbmlops.agent.verbs:init", "Make the current folder a project.", "write", "project"),
+    "status": Entry("nbmlops.agent.verbs:status", "Show the project on one card: what lives, and what needs attention.", "read", "project"),
+    "doctor": Entry("nbmlops.agent.verbs:doctor", "Check stores, git, kernel, versions, disk and leftovers; mend with --fix.", "read", "project"),
+    "track": Entry("nbmlops.tracking.verbs:track", "Track what follows as one run, until `end` or the cell's end.", "session", "track"),
+    "end": Entry("nbmlops.tracking.verbs:end", "End the active run.", "session", "track"),
+    "log": Entry("nbmlops.tracking.verbs:log", "Log metrics, parameters, tags and files to the active run.", "session", "track"),
+    "autolog": Entry("nbmlops.tracking.verbs:autolog", "Log every fit of this process by itself.", "session", "track"),
+    "runs": Entry("nbmlops.tracking.verbs:runs", "List the newest runs.", "read", "track"),
+    "compare": Entry("nbmlops.tracking.verbs:compare", "Show what differs between runs.", "read", "track"),
+    "show": Entry("nbmlops.agent.verbs:show", "Show one run, model or endpoint.", "read", "track"),
+    "validate": Entry("nbmlops.validation.verbs:validate", "Put a model through a gate and keep the report as evidence.", "write", "validate"),
+    "register": Entry("nbmlops.registry.verbs:register", "Register a model as the next version of a name.", "write", "register"),
+    "models": Entry("nbmlops.registry.verbs:models", "List registered models, their versions and aliases.", "read", "register"),
+    "promote": Entry("nbmlops.registry.verbs:promote", "Point an alias at a model version whose gate has passed.", "govern", "register"),
+    "rollback": Entry("nbmlops.registry.verbs:rollback", "Point an alias back at the version before.", "govern", "register"),
+    "history": Entry("nbmlops.registry.verbs:history", "Show what happened to a model, newest first.", "read", "register"),
+    "verify": Entry("nbmlops.registry.verbs:verify", "Check a model's bytes against its manifest; bare: the ledger's chain.", "read", "register"),
+    "deploy": Entry("nbmlops.serving.verbs:deploy", "Serve a model version over HTTP on this machine.", "write", "deploy"),
+    "endpoints": Entry("nbmlops.serving.verbs:endpoints", "List the endpoints and whether they answer.", "read", "deploy"),
+    "predict": Entry("nbmlops.serving.verbs:predict", "Score a table on an endpoint over HTTP.", "read", "deploy"),
+    "undeploy": Entry("nbmlops.serving.verbs:undeploy", "Stop an endpoint.", "write", "deploy"),
+    "drift": Entry("nbmlops.monitoring.verbs:drift", "Measure how far each column of a table drifted from a reference.", "write", "monitor"),
+    "params": Entry("nbmlops.pipelines.verbs:params", "Show the parameters that a notebook declares.", "read", "pipeline"),
+    "run": Entry("nbmlops.pipelines.verbs:run", "Run a notebook headlessly with checked parameters.", "write", "pipeline"),
+    # fmt: on
+}
