@@ -3,6 +3,7 @@
 No store is named here, and none is imported.
 """
 
+import itertools
 import os
 import re
 import sys
@@ -80,7 +81,7 @@ class Project:
     overrides
         Settings given as arguments (``tracking``, ``ledger``); they win over all others.
     notify
-        Takes a line of progress; the default drops it.
+        Takes a line of progress; the default makes nothing of it.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Project:
         *,
         surface: str = "python",
         overrides: Mapping[str, str] | None = None,
-        notify: Callable[[str], None] = lambda line: None,
+        notify: Callable[[str], object] = str,
     ) -> None:
         self.folder = Path(folder or Path.cwd()).resolve()
         self._start = self.folder if folder else Path(os.environ.get("NBMLOPS_PROJECT") or self.folder).resolve()
@@ -210,14 +211,15 @@ def check_keys(content: Any, known: Any, place: tuple[str, ...], path: Path, tex
 
 
 def line_of(text: str, place: tuple[str, ...]) -> int:
-    """Find the line on which a key of a TOML text stands, or the table that holds it.
+    r"""Find the line on which a key of a TOML text stands, or the table that holds it.
 
     Examples
     --------
-    >>> line_of('[stores]\\n# a server\\ntracking = "http://127.0.0.1"', ("stores", "tracking"))
+    >>> line_of('[stores]\n# a server\ntracking = "http://127.0.0.1"', ("stores", "tracking"))
     3
     """
-    best, found, table = 1, 0, ()
+    best, found = 1, 0
+    table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), start=1):
         if header := re.match(r"\s*\[+([^\]]+)\]+", line):
             table = here = _key_parts(header[1])
@@ -225,14 +227,14 @@ def line_of(text: str, place: tuple[str, ...]) -> int:
             here = (*table, *_key_parts(entry[1]))
         else:
             continue
-        shared = len(os.path.commonprefix([here, place]))
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(here, place, strict=False)))
         if shared == min(len(here), len(place)) and shared > found:
             best, found = number, shared
     return best
 
 
 def _key_parts(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+    return tuple(part.strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[\w-]+", dotted))
 
 
 def _first(key: str, overrides: Mapping[str, str], section: Mapping[str, str], default: str = "") -> Setting:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
-from nbmlops.errors import NbmlopsError, NotFoundError, nearest
+from nbmlops.errors import NbmlopsError, UsageError, nearest
 from nbmlops.ledger.events import Draft
 from nbmlops.project import Project
 from nbmlops.scrub import scrub, scrub_text
@@ -22,6 +22,9 @@ from nbmlops.vocabulary import VERBS
 P = ParamSpec("P")
 R = TypeVar("R")
 Row = TypeVar("Row")
+
+
+MACHINE_ONLY = {"machine_only": True}  # metadata of a result's field that JSON has and a card leaves out
 
 
 # ------------------------------------------------------------------- results
@@ -120,7 +123,7 @@ def verb(function: Callable[Concatenate[Project, P], R]) -> Callable[Concatenate
         _record(project, name, arguments, "ok", result, time.monotonic() - started)
         return result
 
-    return recorded
+    return cast(Callable[Concatenate[Project, P], R], recorded)
 
 
 def load(name: str) -> Callable[..., Any]:
@@ -128,11 +131,11 @@ def load(name: str) -> Callable[..., Any]:
 
     Raises
     ------
-    NotFoundError
+    UsageError
         No verb has that name; the hint names the nearest.
     """
     if name not in VERBS:
-        raise NotFoundError(f"There is no verb {name!r}.", nearest(name, VERBS))
+        raise UsageError(f"There is no verb {name!r}.", nearest(name, VERBS))
     module, _, function = VERBS[name].target.partition(":")
     return cast(Callable[..., Any], getattr(importlib.import_module(module), function))
 

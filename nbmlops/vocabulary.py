@@ -18,8 +18,8 @@ class Entry(NamedTuple):
     group: str
 
 
+# fmt: off
 VERBS: dict[str, Entry] = {
-    # fmt: off
     "init": Entry("nbmlops.agent.verbs:init", "Make the current folder a project.", "write", "project"),
     "status": Entry("nbmlops.agent.verbs:status", "Show the project on one card: what lives, and what needs attention.", "read", "project"),
     "doctor": Entry("nbmlops.agent.verbs:doctor", "Check stores, git, kernel, versions, disk and leftovers; mend with --fix.", "read", "project"),
@@ -44,5 +44,5 @@ VERBS: dict[str, Entry] = {
     "drift": Entry("nbmlops.monitoring.verbs:drift", "Measure how far each column of a table drifted from a reference.", "write", "monitor"),
     "params": Entry("nbmlops.pipelines.verbs:params", "Show the parameters that a notebook declares.", "read", "pipeline"),
     "run": Entry("nbmlops.pipelines.verbs:run", "Run a notebook headlessly with checked parameters.", "write", "pipeline"),
-    # fmt: on
 }
+# fmt: on

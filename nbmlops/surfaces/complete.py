@@ -1,0 +1,110 @@
+"""Completion of verbs, options, choices and names; loads none of the heavy libraries."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from nbmlops.errors import NbmlopsError
+from nbmlops.project import Project
+from nbmlops.verb import Ref, parameters, ref_of
+from nbmlops.vocabulary import VERBS
+
+COMMON = ("--json", "--quiet", "--show-code", "--traceback", "--into", "--help")
+
+
+def candidates(line: str, project: Project, variables: Mapping[str, Any]) -> list[str]:
+    """List what may stand where a line ends.
+
+    Parameters
+    ----------
+    line
+        What stands after ``%mlops``, up to the cursor.
+    project
+        The project whose names are offered.
+    variables
+        The notebook's variables.
+
+    Returns
+    -------
+    list of str
+        Whole words that begin with the word at the cursor; empty when nothing is known.
+    """
+    words = line.split()
+    typing = "" if not line or line[-1].isspace() else words.pop()
+    if not words:
+        return _beginning(typing, [*VERBS, "help"])
+    if words[0] == "help":
+        return _beginning(typing, VERBS)
+    if words[0] not in VERBS:
+        return []
+    own = parameters(words[0])
+    options = {f"--{name.rstrip('_').replace('_', '-')}": p for name, p in own.items()}
+    if typing.startswith("-"):
+        keywords = [o for o, p in options.items() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        return _beginning(typing, [*keywords, *COMMON])
+    if words[-1] in options:
+        return _beginning(typing, _values(options[words[-1]], project, variables))
+    positional = [p for p in own.values() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    place = min(_count_positional(words[1:], options), len(positional) - 1)
+    return _beginning(typing, _values(positional[place], project, variables)) if positional else []
+
+
+def _count_positional(words: list[str], options: Mapping[str, inspect.Parameter]) -> int:
+    count, is_value = 0, False
+    for word in words:
+        if word.startswith("-"):
+            is_value = word in options and options[word].annotation is not bool
+        else:
+            count += not is_value
+            is_value = False
+    return count
+
+
+def _values(parameter: inspect.Parameter, project: Project, variables: Mapping[str, Any]) -> Iterable[str]:
+    if get_origin(parameter.annotation) is Literal:
+        return [str(choice) for choice in get_args(parameter.annotation)]
+    ref = ref_of(parameter.annotation)
+    if ref is None:
+        return []
+    own = [n for n, v in variables.items() if not n.startswith("_") and ref.accepts and ref.accepts(v)]
+    try:
+        return [*own, *_names(ref, project)]
+    except NbmlopsError:  # no project, or a store out of reach: what is known without them still helps
+        return own
+
+
+def _names(ref: Ref, project: Project) -> Iterable[str]:
+    from nbmlops.tracking import names
+
+    match ref.noun:
+        case "run":
+            return names.runs(project)
+        case "model":
+            return names.models(project)
+        case "model name":
+            return names.model_names(project)
+        case "alias":
+            return ["champion", "challenger"]
+        case "endpoint":
+            return names.endpoints(project)
+        case "gate":
+            return project.settings.gates
+        case "any":
+            return [*names.runs(project), *names.models(project), *names.endpoints(project)]
+        case "notebook":
+            return _files(project, ".ipynb")
+        case "data":
+            return _files(project, ".parquet", ".csv", ".json")
+        case _:
+            return []
+
+
+def _files(project: Project, *endings: str) -> list[str]:
+    places = (project.folder, *(path for path in project.folder.iterdir() if path.is_dir()))
+    found = [path for place in places for path in sorted(Path(place).iterdir()) if path.suffix in endings]
+    return [str(path.relative_to(project.folder)) for path in found]
+
+
+def _beginning(typing: str, words: Iterable[str]) -> list[str]:
+    return [word for word in dict.fromkeys(words) if word.startswith(typing)]

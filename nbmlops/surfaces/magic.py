@@ -1,0 +1,244 @@
+"""The magic ``%mlops``: registered in milliseconds; everything else loads when a verb is first used."""
+
+import ast
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from traitlets import Bool
+
+from nbmlops.errors import NbmlopsError, UsageError
+from nbmlops.project import Project
+
+CELL_VERBS = ("track",)
+
+
+@magics_class
+class NbmlopsMagics(Magics):
+    """Holds the magic and its one setting: ``%config NbmlopsMagics.traceback = True``."""
+
+    traceback = Bool(False, help="Show the whole traceback of an nbmlops error.").tag(config=True)
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self._projects: dict[tuple[str, ...], Project] = {}
+
+    @no_var_expand
+    @line_cell_magic
+    def mlops(self, line: str, cell: str | None = None) -> Any:
+        """Run a verb of nbmlops.
+
+        ``%mlops`` alone lists the verbs; ``%mlops help VERB`` and
+        ``%mlops VERB --help`` tell about one. (IPython keeps a trailing ``?`` for itself.)
+
+            %mlops runs --limit 5
+            best = %mlops runs --sort auc
+            %mlops register model delays
+
+            %%mlops track baseline -p depth=3 --into run
+            model.fit(X, y)
+
+        In an argument that takes a table or a model, the name of a variable means that variable.
+        """
+        __tracebackhide__ = True
+        try:
+            return self._run(line, cell)
+        except _CellRaisedError as exc:
+            raise exc.original from None
+        except NbmlopsError as exc:
+            return self._raise(exc, "--traceback" in line)
+        except Exception as exc:  # noqa: BLE001  # the outermost frame: a bug becomes one clear line
+            from nbmlops.surfaces.call import unexpected
+
+            return self._raise(unexpected(exc), "--traceback" in line)
+
+    def project(self, settings: dict[str, str] | None = None) -> Project:
+        """Find the project around the notebook's folder; its stores stay open between cells."""
+        given = dict(settings or {})
+        folder = given.pop("project", None)
+        key = (folder or str(Path.cwd()), os.environ.get("NBMLOPS_PROJECT", ""), str(sorted(given.items())))
+        if key not in self._projects:
+            self._projects[key] = Project(folder, surface="magic", overrides=given, notify=_progress)
+        return self._projects[key]
+
+    def _run(self, line: str, cell: str | None) -> Any:
+        from nbmlops.surfaces.call import perform, split
+        from nbmlops.surfaces.overview import overview
+        from nbmlops.surfaces.parse import INTO, OPTIONS, help_text, parse
+
+        settings, name, rest = split(_words(line))
+        if name == "help" and rest:
+            name, rest = rest[0], ["--help"]
+        if name in ("", "help"):
+            return print(overview("%mlops "))
+        if "--help" in rest or "-h" in rest:
+            return print(help_text(name, (*OPTIONS, INTO), prefix="%mlops "))
+        call = parse(name, rest, (*OPTIONS, INTO))
+        if cell is not None and name not in CELL_VERBS:
+            raise UsageError(f"{name} takes no cell.", f"Use the line magic: %mlops {name}")
+        self._take_variables(call)
+        project = self.project(settings)
+        result = perform(call, project)
+        if cell is not None and not call.options["show_code"]:
+            result = self._track(cell, project)
+        if call.options["into"]:
+            self.shell.push({call.options["into"]: result})
+        return self._shown(result, call.options)
+
+    def _shown(self, result: Any, options: dict[str, Any]) -> Any:
+        if options["json"] or options["show_code"]:
+            from nbmlops.surfaces.show import json_text
+
+            return print(result if options["show_code"] else json_text(result))
+        return None if options["quiet"] or options["into"] else result
+
+    def _take_variables(self, call: Any) -> None:
+        """Put the notebook's variable in the place of its name, where the argument takes one of its kind."""
+        from nbmlops.verb import parameters, ref_of
+
+        def taken(value: Any, accepts: Any) -> Any:
+            found = self.shell.user_ns.get(value) if isinstance(value, str) else None
+            return found if found is not None and accepts(found) else value
+
+        for name, parameter in parameters(call.name).items():
+            ref = ref_of(parameter.annotation)
+            if ref and ref.accepts and name in call.arguments:
+                given = call.arguments[name]
+                is_pairs = isinstance(given, dict)
+                call.arguments[name] = (
+                    {key: taken(value, ref.accepts) for key, value in given.items()}
+                    if is_pairs
+                    else taken(given, ref.accepts)
+                )
+
+    def _track(self, cell: str, project: Project) -> Any:
+        """Run a cell inside the run that has just begun, and end it as the cell ended."""
+        from nbmlops.tracking import session
+        from nbmlops.tracking.verbs import end
+
+        __tracebackhide__ = True
+        try:
+            self._execute(cell)
+        except BaseException as exc:  # whatever ends the cell ends its run
+            session.failed(exc)
+            end(project, status="KILLED" if isinstance(exc, KeyboardInterrupt) else "FAILED")
+            raise _CellRaisedError(exc) from exc
+        return end(project)
+
+    def _execute(self, cell: str) -> None:
+        """Run a cell's code in the notebook's namespace; its last expression is displayed."""
+        __tracebackhide__ = True
+        source = self.shell.transform_cell(cell)
+        name = self.shell.compile.cache(source, self.shell.execution_count, raw_code=cell)
+        tree = ast.parse(source, filename=name)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, name, "exec"), self.shell.user_ns)  # noqa: S102  # running the user's cell is the task
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), name, "eval"), self.shell.user_ns)  # noqa: S307
+            if value is not None:
+                from IPython.display import display
+
+                display(value)
+
+    def _raise(self, error: NbmlopsError, asked: bool) -> None:
+        from nbmlops.surfaces.show import text
+        from nbmlops.verb import Result
+
+        report = getattr(error, "report", None)
+        if isinstance(report, Result):
+            from IPython.display import display
+
+            display(report)
+        elif report is not None:
+            print(text(report))
+        error.shows_traceback = asked or self.traceback
+        raise error
+
+
+class _CellRaisedError(Exception):
+    """Carries the error of the user's cell past our own handling, untouched."""
+
+    def __init__(self, original: BaseException) -> None:
+        super().__init__(str(original))
+        self.original = original
+
+
+def register(shell: Any) -> None:
+    """Register the magic, its completion, the display of results, and what follows cells."""
+    magics = NbmlopsMagics(shell)
+    shell.register_magics(magics)
+    for key in ("%mlops", "%%mlops"):
+        shell.set_hook("complete_command", _complete(magics), str_key=key)
+    shell.set_hook("complete_command", _complete(magics), re_key=r"\s*[\w, ]+=\s*%mlops")
+    display_results(shell)
+    shell.events.register("post_run_cell", _note_failure)
+    _aim_mlflow(magics.project())
+    if hasattr(shell, "kernel") and not os.environ.get("NBMLOPS_RUN"):
+        from nbmlops.surfaces.warmup import Warmup
+
+        Warmup(shell)
+
+
+def unregister(shell: Any) -> None:
+    """Take the magic back."""
+    shell.magics_manager.magics["line"].pop("mlops", None)
+    shell.magics_manager.magics["cell"].pop("mlops", None)
+    shell.events.unregister("post_run_cell", _note_failure)
+
+
+def display_results(shell: Any) -> None:
+    """Show results as cards, wherever they come from; their types need not be loaded for that."""
+
+    def bundle(result: Any, **_: Any) -> dict[str, str]:
+        from nbmlops.surfaces.show import text, to_html
+
+        return {"text/plain": text(result, "%mlops "), "text/html": to_html(result)}
+
+    def pretty(rows: Any, printer: Any, _: bool) -> None:
+        printer.text(bundle(rows)["text/plain"])
+
+    shell.display_formatter.mimebundle_formatter.for_type_by_name("nbmlops.verb", "Result", bundle)
+    # a listing is a tuple too, and for tuples IPython has a form of its own
+    shell.display_formatter.formatters["text/plain"].for_type_by_name("nbmlops.verb", "Rows", pretty)
+
+
+def _aim_mlflow(project: Project) -> None:
+    """Let plain ``mlflow.*`` calls of a project's notebook mean the project's store, unless told otherwise."""
+    try:
+        settings = project.settings if project.exists else None
+    except NbmlopsError as exc:  # a broken nbmlops.toml is told of by the first verb, not by loading
+        print(f"nbmlops: {exc}", file=sys.stderr)
+        return
+    if settings:
+        os.environ.setdefault("MLFLOW_TRACKING_URI", settings.tracking.value)
+        os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", settings.name.value)
+
+
+def _note_failure(result: Any) -> None:
+    session = sys.modules.get("nbmlops.tracking.session")
+    if session and result.error_in_exec is not None:
+        session.failed(result.error_in_exec)
+
+
+def _complete(magics: NbmlopsMagics) -> Any:
+    def complete(_: Any, event: Any) -> list[str]:
+        from nbmlops.surfaces.complete import candidates
+
+        before = event.text_until_cursor.partition("mlops")[2]
+        return candidates(before, magics.project(), magics.shell.user_ns)
+
+    return complete
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as exc:
+        raise UsageError(f"The line ends inside a quotation: {exc}.") from exc
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

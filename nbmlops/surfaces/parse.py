@@ -1,0 +1,197 @@
+"""From typed words to a verb's arguments: Cyclopts over the verb's own signature and docstring."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Annotated, Any, get_origin
+
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
+
+from nbmlops.errors import UsageError
+from nbmlops.verb import load, parameters, ref_of
+
+SHORT = {"parameters": "-p", "output": "-o"}
+COMMON = Group("Common options", sort_key=99)
+
+
+def _flag(name: str, text: str) -> inspect.Parameter:
+    annotation = Annotated[bool, Parameter(help=text, group=COMMON, negative=(), show_default=False)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+
+
+# What a surface offers beside every verb's own options.
+OPTIONS = (
+    _flag("json", "Print the result as JSON."),
+    _flag("quiet", "Print neither progress nor result."),
+    _flag("show_code", "Print the plain MLflow or papermill code that this stands for, and do nothing."),
+    _flag("traceback", "Show the whole traceback of an error."),
+)
+INTO = inspect.Parameter(
+    "into",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[str | None, Parameter(help="Variable that takes the result.", group=COMMON)],
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A verb, its arguments, and what the surface was asked beside them."""
+
+    name: str
+    arguments: dict[str, Any]
+    options: dict[str, Any]
+
+
+def parse(name: str, words: Sequence[str], options: Sequence[inspect.Parameter] = OPTIONS) -> Call:
+    """Read the words after a verb's name.
+
+    Raises
+    ------
+    UsageError
+        The verb, an option or a value is not right; the message names the nearest.
+
+    Examples
+    --------
+    >>> parse("promote", ["delays/3", "--to", "shadow", "--json"]).arguments
+    {'model': 'delays/3', 'to': 'shadow'}
+    """
+    app = _app(name, options)
+    try:
+        _, bound, _ = app.parse_args(list(words))
+    except CycloptsError as exc:
+        raise _usage_error(name, exc) from exc
+    surface = {option.name for option in options}
+    given = dict(bound.arguments)
+    arguments = {key: _value(parameter, given[key]) for key, parameter in parameters(name).items() if key in given}
+    return Call(name, arguments, {option.name: given.get(option.name, option.default) for option in options if surface})
+
+
+def help_text(
+    name: str, options: Sequence[inspect.Parameter] = OPTIONS, *, prefix: str = "nbmlops ", width: int = 100
+) -> str:
+    """Word a verb's help: usage, docstring, parameters."""
+    from rich.console import Console
+
+    page = StringIO()
+    _app(name, options, prefix).help_print([], console=Console(file=page, width=width, color_system=None))
+    return page.getvalue().rstrip()
+
+
+def plain_code(call: Call, tracking: str) -> str:
+    """Fill the verb's "Plain code" section with the arguments of a call.
+
+    Raises
+    ------
+    UsageError
+        The verb stands for no plain code.
+    """
+    section = _sections(load(call.name).__doc__)[1]
+    if not section:
+        raise UsageError(f"{call.name} stands for no MLflow or papermill code.")
+    defaults = {key: p.default for key, p in parameters(call.name).items() if p.default is not inspect.Parameter.empty}
+    values = defaults | call.arguments | {"tracking": tracking}
+
+    def fill(field: re.Match[str]) -> str:
+        return repr(values[field[1]]) if field[1] in values else field[0]
+
+    return re.sub(r"\$(\w+)", fill, section)
+
+
+def pairs(words: Sequence[str]) -> dict[str, str]:
+    """Split ``name=value`` words.
+
+    Examples
+    --------
+    >>> pairs(["month=3", "where=a=b"])
+    {'month': '3', 'where': 'a=b'}
+    """
+    split = [word.partition("=") for word in words]
+    for (key, sep, _), word in zip(split, words, strict=True):
+        if not sep or not key:
+            raise UsageError(f"Expected name=value, not {word!r}.")
+    names = [key for key, _, _ in split]
+    if twice := {key for key in names if names.count(key) > 1}:
+        raise UsageError(f"Given more than once: {', '.join(sorted(twice))}.")
+    return {key: value for key, _, value in split}
+
+
+def _app(name: str, options: Sequence[inspect.Parameter], prefix: str = "") -> App:
+    app = App(
+        name=f"{prefix}{name}",
+        help_format="plaintext",
+        help_flags=[],
+        version_flags=[],
+        exit_on_error=False,
+        print_error=False,
+        result_action="return_value",
+    )
+    app.default(_as_typed(name, options))
+    return app
+
+
+def _as_typed(name: str, options: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """Make a function with the verb's signature as a person types it; it is parsed for, never called."""
+
+    def typed(*args: Any, **kwargs: Any) -> None: ...
+
+    own = [_typed_parameter(parameter) for parameter in parameters(name).values()]
+    typed.__name__ = name
+    typed.__doc__ = _sections(load(name).__doc__)[0]
+    typed.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    typed.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *options)}
+    return typed
+
+
+def _typed_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
+    ref = ref_of(parameter.annotation)
+    named = parameter.name.rstrip("_").replace("_", "-")
+    names = [f"--{named}", SHORT[parameter.name]] if parameter.name in SHORT else [f"--{named}"]
+    if ref and ref.noun in ("pair", "number"):
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            return inspect.Parameter(parameter.name, inspect.Parameter.VAR_POSITIONAL, annotation=str)
+        words = Annotated[list[str], Parameter(name=names, negative=(), show_default=False)]
+        return parameter.replace(annotation=words, default=[])
+    if ref and get_origin(parameter.annotation) is list:
+        return parameter.replace(
+            annotation=Annotated[list[str], Parameter(name=names, negative=(), show_default=False)]
+        )
+    if ref:
+        text = str | None if parameter.default is None else str
+        return parameter.replace(annotation=Annotated[text, Parameter(name=names)])
+    return parameter.replace(annotation=Annotated[parameter.annotation, Parameter(name=names, negative=())])
+
+
+def _value(parameter: inspect.Parameter, given: Any) -> Any:
+    ref = ref_of(parameter.annotation)
+    return pairs(given) if ref and ref.noun in ("pair", "number") else given
+
+
+def numbers(given: Mapping[str, Any]) -> dict[str, float]:
+    """Read the values of ``name=value`` words as numbers."""
+    return {key: _number(key, value) for key, value in given.items()}
+
+
+def _number(key: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{key} must be a number, not {value!r}.", "Log text with -p (a parameter) or --tags."
+        ) from None
+
+
+def _usage_error(name: str, exc: CycloptsError) -> UsageError:
+    if isinstance(exc, MissingArgumentError) and exc.argument is not None:
+        message = f"{name} needs {exc.argument.name.lstrip('-').upper()}."
+    else:
+        message = str(exc)
+    return UsageError(message, f"All of its options: {name} --help")
+
+
+def _sections(doc: str | None) -> tuple[str, str]:
+    """Split a docstring into what help shows, and its "Plain code" section."""
+    text, _, code = inspect.cleandoc(doc or "").partition("\nPlain code\n----------\n")
+    return text.rstrip().replace("``", "`"), code.rstrip()

@@ -1,0 +1,215 @@
+"""The one renderer: a result or an error as text, as self-contained HTML, or as JSON."""
+
+import dataclasses
+import html
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from nbmlops.errors import NbmlopsError
+from nbmlops.scrub import scrub, scrub_text
+from nbmlops.strict_json import dumps, plain
+from nbmlops.verb import Result, Rows
+
+MAX_HTML_BYTES = 100_000
+MAX_ROWS = 200
+MAX_CELL = 120
+_GOOD = {"ok", "pass", "passed", "finished", "answers", "ready", "completed", "sound", "yes"}
+_BAD = {"fail", "failed", "dead", "killed", "drifted", "broken", "gateerror"}
+_WARN = {"warn", "running", "skip", "skipped"}
+_COLORS = {"good": "#1a7f37", "bad": "#cf222e", "warn": "#9a6700"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns, all of them text."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is shown of a result, before it is text or HTML."""
+
+    headline: str
+    facts: Sequence[tuple[str, str]] = field(default_factory=list)
+    tables: Sequence[Table] = field(default_factory=list)
+    next_step: str = ""
+
+
+# ------------------------------------------------------------------ three forms
+def text(result: Any, prefix: str = "nbmlops ") -> str:
+    """Show a result as text for a terminal; `prefix` begins the next command to type."""
+    card = card_of(result)
+    width = shutil.get_terminal_size((120, 24)).columns
+    parts = [card.headline] if card.headline else []
+    if card.facts:
+        longest = max(len(name) for name, _ in card.facts)
+        parts.append("\n".join(f"  {name:<{longest}}  {value}" for name, value in card.facts))
+    parts += [_text_table(table, width) for table in card.tables]
+    if card.next_step:
+        parts.append(f"next: {prefix}{card.next_step}")
+    return "\n\n".join(parts)
+
+
+def to_html(result: Any, prefix: str = "%mlops ") -> str:
+    """Show a result as one inline HTML element of at most 100 kB, everything escaped."""
+    card, rows = card_of(result), MAX_ROWS
+    while len((page := _html(card, rows, prefix)).encode()) > MAX_HTML_BYTES and rows > 1:
+        rows //= 2
+    return page
+
+
+def json_text(result: Any) -> str:
+    """Show a result as strict JSON; a list verb's is an array."""
+    return dumps(scrub(plain(result)), indent=2)
+
+
+def error_json(error: NbmlopsError) -> str:
+    """Show an error as strict JSON, in the one shape that all surfaces use."""
+    return dumps(error_object(error), indent=2)
+
+
+def error_object(error: NbmlopsError) -> dict[str, Any]:
+    """Reduce an error to the object that stands under ``error``."""
+    return {"error": scrub(plain(error.details()))}
+
+
+def error_text(error: NbmlopsError, prefix: str = "nbmlops ") -> str:
+    """Show an error as text: its report first where it has one, then what happened and what to do."""
+    report = getattr(error, "report", None)
+    shown = f"{text(report, prefix)}\n\n" if isinstance(report, Result) else ""
+    return f"{shown}{type(error).__name__}: {scrub_text(str(error))}"
+
+
+# ------------------------------------------------------------------- the card
+def card_of(result: Any) -> Card:
+    """Reduce a result to a card: its one-line verdict, facts, tables and next step."""
+    if isinstance(result, Rows):
+        noun = type(result[0]).__name__ if result else ""
+        head = result.headline or (f"{len(result)} of {noun}" if result else "Nothing yet.")
+        return Card(head, tables=[_table("", result)] if result else [])
+    if not dataclasses.is_dataclass(result):
+        return Card(cell(result))
+    facts, tables = [], []
+    for name, value in _shown(result):
+        if _is_table(value):
+            tables.append(_table(_words(name), value))
+        elif isinstance(value, Mapping) and len(value) > 3:
+            tables.append(Table(_words(name), ("name", "value"), [(str(k), cell(v)) for k, v in value.items()]))
+        else:
+            facts.append((_words(name), cell(value, name)))
+    return Card(str(getattr(result, "headline", "")), facts, tables, str(getattr(result, "next_step", "")))
+
+
+def cell(value: Any, name: str = "") -> str:
+    """Show one value as short text.
+
+    Examples
+    --------
+    >>> cell(0.7234567), cell(True), cell({"auc": 0.5}), cell(1234567)
+    ('0.7235', 'yes', 'auc 0.5', '1,234,567')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}" if not name.endswith(("version", "port", "pid", "seq")) else str(value)
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {cell(item)}" for key, item in value.items())
+    if isinstance(value, tuple | list):
+        return ", ".join(cell(item) for item in value[:10]) + (f", … {len(value) - 10:,} more" if value[10:] else "")
+    if dataclasses.is_dataclass(value):
+        return str(getattr(value, "headline", "")) or ", ".join(cell(v, n) for n, v in _shown(value))
+    shown = scrub_text(str(value))
+    return shown[:8] if name.endswith("_id") and len(shown) == 32 else shown
+
+
+def _shown(result: Any) -> Iterable[tuple[str, Any]]:
+    for each in dataclasses.fields(result):
+        value = getattr(result, each.name)
+        empty = value is None or (isinstance(value, str | tuple | Mapping) and len(value) == 0)
+        if not empty and not each.metadata.get("machine_only"):
+            yield each.name, value
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and dataclasses.is_dataclass(value[0])
+
+
+def _table(title: str, rows: Sequence[Any]) -> Table:
+    names = [each.name for each in dataclasses.fields(rows[0]) if not each.metadata.get("machine_only")]
+    cells = {name: [cell(getattr(row, name), name) for row in rows] for name in names}
+    filled = [name for name in names if any(cells[name])]
+    return Table(title, [_words(name) for name in filled], list(zip(*(cells[name] for name in filled), strict=True)))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+# ----------------------------------------------------------------------- text
+def _text_table(table: Table, width: int) -> str:
+    rows = [[_clip(value, MAX_CELL) for value in row] for row in table.rows[:MAX_ROWS]]
+    widths = [max(len(line[i]) for line in [table.columns, *rows]) for i in range(len(table.columns))]
+    while sum(widths) + 2 * len(widths) > width and max(widths) > 12:
+        widths[widths.index(max(widths))] -= 1
+    lines = [[_clip(value, size) for value, size in zip(row, widths, strict=True)] for row in [table.columns, *rows]]
+    aligned = ["  " + "  ".join(v.ljust(size) for v, size in zip(row, widths, strict=True)).rstrip() for row in lines]
+    aligned.insert(1, "  " + "  ".join("-" * size for size in widths))
+    if more := len(table.rows) - len(rows):
+        aligned.append(f"  … {more:,} more; --json has all of them")
+    return "\n".join([table.title, *aligned] if table.title else aligned)
+
+
+def _clip(value: str, size: int) -> str:
+    flat = " ".join(value.split())
+    return flat if len(flat) <= size else f"{flat[: size - 1]}…"
+
+
+# ----------------------------------------------------------------------- HTML
+def _html(card: Card, max_rows: int, prefix: str) -> str:
+    parts = []
+    if card.headline:
+        parts.append(f'<div style="font-weight:600;margin-bottom:4px">{_escaped(card.headline)}</div>')
+    if card.facts:
+        parts.append(_html_table(Table("", (), card.facts), max_rows))
+    parts += [_html_table(table, max_rows) for table in card.tables]
+    if card.next_step:
+        parts.append(f'<div style="margin-top:4px">next: <code>{_escaped(prefix + card.next_step)}</code></div>')
+    style = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.5"
+    return f'<div class="nbmlops-card" style="{style}">{"".join(parts)}</div>'
+
+
+def _html_table(table: Table, max_rows: int) -> str:
+    pad = "text-align:left;padding:1px 12px 1px 0;vertical-align:top"
+    head = "".join(f'<th style="{pad};opacity:.7;font-weight:500">{_escaped(name)}</th>' for name in table.columns)
+    rows = [
+        "<tr>" + "".join(f'<td style="{pad}{_tone(value)}">{_escaped(value)}</td>' for value in row) + "</tr>"
+        for row in table.rows[:max_rows]
+    ]
+    more = len(table.rows) - len(rows)
+    rest = f"<div>… {more:,} more; <code>x = %mlops …</code> keeps all of them</div>" if more > 0 else ""
+    title = f'<div style="margin-top:6px;font-weight:500">{_escaped(table.title)}</div>' if table.title else ""
+    thead = f"<thead><tr>{head}</tr></thead>" if head else ""
+    style = "border-collapse:collapse;margin:2px 0"
+    return f'{title}<table style="{style}">{thead}<tbody>{"".join(rows)}</tbody></table>{rest}'
+
+
+def _tone(value: str) -> str:
+    word = value.lower()
+    tone = "good" if word in _GOOD else "bad" if word in _BAD else "warn" if word in _WARN else ""
+    return f";color:{_COLORS[tone]};font-weight:600" if tone else ""
+
+
+def _escaped(value: str) -> str:
+    return html.escape(_clip(value, 300), quote=True)

