@@ -32,7 +32,11 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
         monkeypatch.delenv(variable)
     monkeypatch.delenv("CI", raising=False)
     home = tmp_path_factory.mktemp("home")
-    for variable, folder in {"IPYTHONDIR": "ipython", "JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime"}.items():
+    for variable, folder in {
+        "IPYTHONDIR": "ipython",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+    }.items():
         (home / folder).mkdir()
         monkeypatch.setenv(variable, str(home / folder))
 

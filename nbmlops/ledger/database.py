@@ -44,7 +44,11 @@ class Ledger:
         self._anchor_file = anchors / f"ledger-{hashlib.sha256(url.encode()).hexdigest()[:12]}.head"
         with self._reached():
             self._engine = _engine(url)
-            self._migrate()
+            try:
+                self._migrate()
+            except BaseException:
+                self.close()
+                raise
 
     @classmethod
     def of(cls, project: Project) -> Self:
@@ -61,7 +65,9 @@ class Ledger:
             seq, previous = (head.seq + 1, head.hash) if head else (1, GENESIS)
             event = _place(draft, seq, previous)
             connection.execute(EVENTS.insert().values({**vars(event), "at": event.at.isoformat()}))
-        self._remember(event)
+            holds = self._anchor_holds(connection)
+        if holds:  # a broken anchor stays where it is, as the evidence of what was here
+            self._remember(event)
         return event
 
     def events(
@@ -95,8 +101,8 @@ class Ledger:
                 count += 1
                 yield _event(row)
 
-        with self._reading() as connection:
-            rows = connection.execution_options(yield_per=1000).execute(sa.select(EVENTS).order_by(EVENTS.c.seq))
+        oldest_first = sa.select(EVENTS).order_by(EVENTS.c.seq).execution_options(yield_per=1000)
+        with self._reading() as connection, connection.execute(oldest_first) as rows:
             broken = first_break(counted(iter(rows)), self._anchor())
         if broken:
             raise ConflictError(
@@ -121,6 +127,10 @@ class Ledger:
         """Want an endpoint no longer."""
         with self._reached(), self._engine.begin() as connection:
             connection.execute(ENDPOINTS.delete().where(ENDPOINTS.c.name == name))
+
+    def close(self) -> None:
+        """Give the database's connections back; the next use opens new ones."""
+        self._engine.dispose()
 
     # ---------------------------------------------------------------- internal
     @contextlib.contextmanager
@@ -161,6 +171,12 @@ class Ledger:
             return Anchor(**json.loads(self._anchor_file.read_text()))
         except FileNotFoundError:
             return None
+
+    def _anchor_holds(self, connection: sa.Connection) -> bool:
+        anchor = self._anchor()
+        if anchor is None:
+            return True
+        return connection.scalar(sa.select(EVENTS.c.hash).where(EVENTS.c.seq == anchor.seq)) == anchor.hash
 
     def _remember(self, event: Event) -> None:
         known = self._anchor()

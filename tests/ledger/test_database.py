@@ -1,0 +1,207 @@
+"""The ledger on a real SQLite and a real Postgres: one chain, guarded, migrated, and honest when out of reach."""
+
+import contextlib
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+import nbmlops.ledger
+from nbmlops.errors import ConflictError, StoreError
+from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.events import Draft
+from nbmlops.ledger.tables import EVENTS, REVISIONS
+from tests.ledger.conftest import intruder, without_triggers
+
+APPENDING = """
+import sys
+from pathlib import Path
+from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.events import Draft
+
+url, anchors, writer = sys.argv[1:]
+ledger = Ledger(url, Path(anchors))
+for n in range(25):
+    ledger.append(Draft("track", f"run/{writer}/{n}", "cli", False, "ok"))
+"""
+
+
+def draft(subject: str = "model/delays/1", verb: str = "promote", outcome: str = "ok", **fields: Any) -> Draft:
+    return Draft(verb=verb, subject=subject, surface="python", by_human=True, outcome=outcome, **fields)
+
+
+def test_eight_processes_at_once_write_one_chain_without_gap_or_fork(
+    url: str, anchors: Path, open_ledger: Callable[[], Ledger]
+) -> None:
+    """They also race to make the tables, as nothing was there before."""
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", APPENDING, url, str(anchors), str(n)], stderr=subprocess.PIPE, text=True
+        )
+        for n in range(8)
+    ]
+    complaints = [writer.communicate(timeout=120)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 8, "\n".join(complaints)
+
+    ledger = open_ledger()
+    assert ledger.check_chain() == 200
+    assert sorted(event.seq for event in ledger.events()) == list(range(1, 201))
+    for n in range(8):
+        assert [e.subject for e in reversed(ledger.events(subject=f"run/{n}"))] == [f"run/{n}/{i}" for i in range(25)]
+
+
+def test_an_event_comes_back_as_it_was_written(open_ledger: Callable[[], Ledger]) -> None:
+    fields = {
+        "arguments": {"model": "délais/1", "limit": 0.1, "deep": {"list": [1, None, True, 1e-300, 1e22]}},
+        "result": {"nested": [{"näme": "☃ \u0001 '\"\\"}], "figure": -0.0},
+        "seconds": 1.25,
+    }
+    written = open_ledger().append(draft(**fields))
+    (read,) = open_ledger().events()
+    assert read == written
+    assert read.at.utcoffset() is not None
+    assert open_ledger().check_chain() == 1
+
+
+def test_events_are_listed_newest_first_and_filtered(ledger: Ledger) -> None:
+    for subject in ("model/a", "model/a/1", "model/ab/1", "model/a_/1", "endpoint/a"):
+        ledger.append(draft(subject, outcome="ok" if "1" in subject else "GateError"))
+    ledger.append(draft("model/a/1", verb="validate"))
+
+    def subjects(**wanted: Any) -> list[str]:
+        return [event.subject for event in ledger.events(**wanted)]
+
+    assert subjects(limit=2) == ["model/a/1", "endpoint/a"]
+    assert subjects(subject="model/a") == ["model/a/1", "model/a/1", "model/a"]
+    assert subjects(subject="model/a_") == ["model/a_/1"]
+    assert subjects(verbs=("validate",)) == ["model/a/1"]
+    assert subjects(outcome="GateError") == ["endpoint/a", "model/a"]
+
+
+@pytest.mark.parametrize("change", ["UPDATE events SET outcome = 'ok'", "DELETE FROM events WHERE seq = 1"])
+def test_the_database_itself_refuses_to_change_an_event(ledger: Ledger, url: str, change: str) -> None:
+    ledger.append(draft(outcome="GateError"))
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"), intruder(url) as connection:
+        connection.execute(sa.text(change))
+    assert ledger.check_chain() == 1
+    assert ledger.events()[0].outcome == "GateError"
+
+
+@pytest.mark.parametrize(
+    ("changes", "first_bad"),
+    [
+        pytest.param(["UPDATE events SET outcome = 'ok' WHERE seq = 3"], 3, id="edited"),
+        pytest.param(["UPDATE events SET seconds = 9 WHERE seq = 1"], 1, id="first edited"),
+        pytest.param(["DELETE FROM events WHERE seq = 4"], 4, id="deleted"),
+        pytest.param(["DELETE FROM events WHERE seq <= 2"], 1, id="beginning cut"),
+        pytest.param(["DELETE FROM events WHERE seq >= 5"], 5, id="tail cut"),
+        pytest.param(["DELETE FROM events"], 1, id="emptied"),
+        pytest.param(
+            [
+                "UPDATE events SET seq = 100 WHERE seq = 2",
+                "UPDATE events SET seq = 2 WHERE seq = 3",
+                "UPDATE events SET seq = 3 WHERE seq = 100",
+            ],
+            2,
+            id="reordered",
+        ),
+        pytest.param(
+            ["DELETE FROM events WHERE seq = 4", "UPDATE events SET seq = seq - 1 WHERE seq > 4"], 4, id="closed up"
+        ),
+    ],
+)
+def test_checking_the_chain_names_the_first_bad_event(
+    open_ledger: Callable[[], Ledger], url: str, changes: list[str], first_bad: int
+) -> None:
+    for n in range(6):
+        open_ledger().append(draft(f"model/delays/{n}", outcome="GateError"))
+    with without_triggers(url) as connection:
+        for change in changes:
+            connection.execute(sa.text(change))
+    with pytest.raises(ConflictError, match=f"broken at event {first_bad}:") as caught:
+        open_ledger().check_chain()
+    assert caught.value.exit_code == 12
+
+
+@pytest.mark.parametrize("regrown", [1, 2, 5])
+def test_a_tail_that_was_cut_and_grown_again_is_found(
+    open_ledger: Callable[[], Ledger], url: str, regrown: int
+) -> None:
+    for n in range(4):
+        open_ledger().append(draft(f"model/delays/{n}"))
+    with without_triggers(url) as connection:
+        connection.execute(sa.text("DELETE FROM events WHERE seq >= 3"))
+    for n in range(regrown):
+        open_ledger().append(draft(f"model/other/{n}"))
+    with pytest.raises(ConflictError, match="broken at event 4:"):
+        open_ledger().check_chain()
+
+
+def test_a_ledger_of_an_older_version_is_migrated_with_its_events_kept(
+    open_ledger: Callable[[], Ledger], url: str, tmp_path: Path, anchors: Path
+) -> None:
+    with contextlib.closing(Ledger(f"sqlite:///{tmp_path}/source.db", anchors)) as source:
+        for n in range(3):
+            source.append(draft(f"model/delays/{n}"))
+        events = source.events()
+    migrations = Config()
+    migrations.set_main_option("script_location", str(Path(nbmlops.ledger.__path__[0]) / "migrations"))
+    with intruder(url) as connection:
+        migrations.attributes["connection"] = connection
+        command.upgrade(migrations, REVISIONS[0])
+        for event in events:
+            connection.execute(EVENTS.insert().values({**vars(event), "at": event.at.isoformat()}))
+
+    migrated = open_ledger()
+    assert migrated.events() == events
+    assert migrated.check_chain() == 3
+    assert migrated.append(draft()).seq == 4
+    assert migrated.endpoints() == []
+    with intruder(url) as connection:
+        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar() == REVISIONS[-1]
+
+
+def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(open_ledger: Callable[[], Ledger], url: str) -> None:
+    open_ledger().append(draft())
+    with intruder(url) as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConflictError, match="9999, which a newer nbmlops made") as caught:
+        open_ledger()
+    assert "upgrade" in caught.value.hint.lower()
+    with intruder(url) as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM events")).scalar() == 1
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "postgresql://ops:hunter2@127.0.0.1:9/ledger",
+        "postgresql://ops:hunter2@nowhere.invalid/ledger",
+        "nosuchdb://ops:hunter2@127.0.0.1/ledger",
+        "sqlite:////proc/nowhere/ledger.db",
+        "not a url",
+    ],
+)
+def test_a_ledger_out_of_reach_says_so_without_its_password(anchors: Path, place: str) -> None:
+    with pytest.raises(StoreError, match="out of reach") as caught:
+        Ledger(place, anchors)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert caught.value.exit_code == 10
+    assert "NBMLOPS_LEDGER" in caught.value.hint
+    assert "hunter2" not in f"{caught.value} {caught.value.details()} {shown.replace(place, '')}"
+
+
+def test_endpoints_are_wanted_replaced_and_forgotten(open_ledger: Callable[[], Ledger]) -> None:
+    open_ledger().put_endpoint("b", {"model": "delays/1"})
+    open_ledger().put_endpoint("a", {"model": "delays/1"})
+    open_ledger().put_endpoint("a", {"model": "delays/2"})
+    assert open_ledger().endpoints() == [{"model": "delays/2"}, {"model": "delays/1"}]
+    open_ledger().remove_endpoint("a")
+    assert open_ledger().endpoints() == [{"model": "delays/1"}]
