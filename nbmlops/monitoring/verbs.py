@@ -1,0 +1,115 @@
+"""The verbs of monitoring: fetch, compute, record, return."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbmlops.data.tables import read_table, table_name
+from nbmlops.errors import DataError, DriftError, NotFoundError, nearest
+from nbmlops.monitoring.reports import DriftReport
+from nbmlops.project import Project
+from nbmlops.verb import DataRef, verb
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@verb
+def drift(
+    project: Project,
+    current: DataRef,
+    *,
+    against: DataRef,
+    columns: list[str] | None = None,
+    exit_code: bool = False,
+    dry_run: bool = False,  # noqa: ARG001  (the verb mechanism reads it: no event is left)
+) -> DriftReport:
+    """Measure how far each column of a table drifted from a reference.
+
+    Numbers and times are compared by their Kolmogorov-Smirnov distance,
+    categories by the chi-square test with Cramér's V, missing values by their
+    share. A column drifted when its p-value after Benjamini-Hochberg is at most
+    0.01 and its effect is above 0.05. Works without a project; in one the report
+    is kept in the ledger.
+
+    Parameters
+    ----------
+    current
+        The table to judge: a path, or a DataFrame in a notebook.
+    against
+        The reference, for instance the data that the model was trained on.
+    columns
+        Which columns to compare; all that both tables have unless given.
+    exit_code
+        Fail with exit code 6 when a column drifted.
+    dry_run
+        Measure, and leave no record.
+
+    Returns
+    -------
+    DriftReport
+        One row a column, worst first.
+
+    Raises
+    ------
+    DriftError
+        A column drifted and `exit_code` was asked for; the report comes along.
+    DataError
+        The tables share no column, or one has a column twice.
+    NotFoundError
+        A file or a column that was named does not exist.
+
+    Examples
+    --------
+    ``nbmlops drift march.parquet --against january.parquet --exit-code``
+
+    Plain code
+    ----------
+    import pandas as pd
+    from scipy import stats
+
+    current, reference = pd.read_parquet($current), pd.read_parquet($against)
+    numbers = [c for c in reference.select_dtypes("number") if c in current.columns]
+    p_values = [stats.ks_2samp(reference[c].dropna(), current[c].dropna(), method="asymp").pvalue for c in numbers]
+    print(dict(zip(numbers, stats.false_discovery_control(p_values), strict=True)))
+    """
+    from nbmlops.data.drift import measure
+
+    judged, reference = (_labelled(read_table(project, data)) for data in (current, against))
+    shared = [name for name in reference.columns if name in judged.columns]
+    if not shared:
+        raise DataError(
+            f"{table_name(current)} and {table_name(against)} share no column.",
+            f"They have {', '.join(judged.columns[:6])} and {', '.join(reference.columns[:6])}.",
+        )
+    rows = measure(reference, judged, _chosen(columns, shared))
+    n_drifted = sum(row.drifted for row in rows)
+    report = DriftReport(
+        drifted=n_drifted > 0,
+        current=table_name(current),
+        reference=table_name(against),
+        n_current=len(judged),
+        n_reference=len(reference),
+        n_drifted=n_drifted,
+        columns=tuple(rows),
+        only_in_current=tuple(name for name in judged.columns if name not in reference.columns),
+        only_in_reference=tuple(name for name in reference.columns if name not in judged.columns),
+    )
+    if exit_code and report.drifted:
+        raise DriftError(report.headline, report=report)
+    return report
+
+
+def _labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Label columns by text, each once."""
+    labels = [str(label) for label in frame.columns]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise DataError(f"A table has the column {twice[0]!r} twice.", "Rename or drop one of them.")
+    return frame.set_axis(labels, axis=1)
+
+
+def _chosen(columns: list[str] | None, shared: list[str]) -> list[str]:
+    for name in columns or []:
+        if name not in shared:
+            raise NotFoundError(f"The tables share no column {name!r}.", nearest(name, shared))
+    return list(dict.fromkeys(columns)) if columns else shared
