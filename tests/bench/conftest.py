@@ -1,0 +1,3 @@
+"""The benches are no tests; only the frame's own examples are run by pytest."""
+
+collect_ignore = ["run.py", "loading.py", "ledger.py"]
