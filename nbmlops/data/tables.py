@@ -46,12 +46,27 @@ def read_table(project: Project, data: Any) -> pd.DataFrame:
     if not isinstance(data, str | Path):
         raise UsageError(f"A table is a DataFrame or a path, not {type(data).__name__}.", f"A path ends in {_LISTED}.")
     path = project.path(str(data))
-    ending = _ending(path)
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}.", nearest(path.name, _neighbours(path.parent)))
-    if not ending:
-        raise UsageError(f"{path.name} has an ending that is not known.", f"A table's file ends in {_LISTED}.")
-    return _read(path, ending)
+    return _read(path, check_ending(path))
+
+
+def check_ending(path: Path) -> str:
+    """Give the ending that tells a table's format.
+
+    Raises
+    ------
+    UsageError
+        The ending is not known.
+
+    Examples
+    --------
+    >>> check_ending(Path("march.csv.gz"))
+    '.csv.gz'
+    """
+    if ending := _ending(path):
+        return ending
+    raise UsageError(f"{path.name} has an ending that is not known.", f"A table's file ends in {_LISTED}.")
 
 
 def table_name(data: Any) -> str:
@@ -78,17 +93,15 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     DataError
         The file cannot be written.
     """
-    ending = _ending(path)
+    ending = check_ending(path)
     try:
         match ending:
             case ".parquet":
                 frame.to_parquet(path, index=False)
             case ".csv" | ".csv.gz":
                 frame.to_csv(path, index=False)
-            case ".json" | ".jsonl":
-                frame.to_json(path, orient="records", lines=ending == ".jsonl")
             case _:
-                raise UsageError(f"{path.name} has an ending that is not known.", f"A table's file ends in {_LISTED}.")
+                frame.to_json(path, orient="records", lines=ending == ".jsonl")
     except (OSError, ValueError, TypeError) as exc:
         raise DataError(f"{path} cannot be written: {_reason(exc)}") from exc
 

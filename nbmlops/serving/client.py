@@ -1,0 +1,104 @@
+"""The one HTTP client: asks a server on this machine, and turns what it answers into values or our errors."""
+
+import http.client
+import json
+import math
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from nbmlops.errors import DataError, StoreError
+from nbmlops.serving.endpoints import Server
+from nbmlops.serving.protocol import JSON, MAX_BODY_BYTES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PING_TIMEOUT_S = 2.0
+PREDICT_TIMEOUT_S = 300.0
+CHUNK_ROWS = 10_000
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy stands between us and ourselves
+
+
+def answers(server: Server) -> bool:
+    """Say whether a server answers a ping."""
+    try:
+        with _OPENER.open(f"{server.url}/ping", timeout=PING_TIMEOUT_S) as response:
+            return bool(response.status == 200)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def predictions(server: Server, frame: "pd.DataFrame") -> Iterator[list[Any]]:
+    """Score a table in chunks of at most 10,000 rows, each small enough for the server.
+
+    Raises
+    ------
+    DataError
+        The server refused the rows; the message is its own.
+    StoreError
+        It does not answer, or failed.
+    """
+    for begin in range(0, len(frame), CHUNK_ROWS):
+        for body, n_rows in bodies(frame.iloc[begin : begin + CHUNK_ROWS]):
+            found = _invoke(server, body)
+            if len(found) != n_rows:
+                raise DataError(f"{server.endpoint} gave {len(found)} predictions for {n_rows} rows.")
+            yield found
+
+
+def bodies(frame: "pd.DataFrame") -> Iterator[tuple[bytes, int]]:
+    """Write a table as request bodies with their numbers of rows, halving what would be too large."""
+    body = json.dumps({"dataframe_split": split(frame)}, default=_as_json).encode()
+    if len(body) <= MAX_BODY_BYTES or len(frame) == 1:
+        yield body, len(frame)
+        return
+    middle = len(frame) // 2
+    yield from bodies(frame.iloc[:middle])
+    yield from bodies(frame.iloc[middle:])
+
+
+def split(frame: "pd.DataFrame") -> dict[str, Any]:
+    """Give a table as ``{"columns": [...], "data": [[...], ...]}``; numbers keep every digit, and NaN.
+
+    In other columns what is missing is null.
+    """
+    columns = [_values(frame.iloc[:, place]) for place in range(frame.shape[1])]
+    return {"columns": [str(label) for label in frame.columns], "data": list(zip(*columns, strict=True))}
+
+
+def _values(column: "pd.Series") -> list[Any]:
+    if column.dtype.kind in "biuf":
+        filled = column.astype(object).where(column.notna(), math.nan) if column.hasnans else column
+        return list(filled.tolist())
+    return list(column.astype(object).where(column.notna(), None).tolist())
+
+
+def _as_json(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _invoke(server: Server, body: bytes) -> list[Any]:
+    request = urllib.request.Request(f"{server.url}/invocations", body, {"Content-Type": JSON})  # noqa: S310 - our own URL
+    try:
+        with _OPENER.open(request, timeout=PREDICT_TIMEOUT_S) as response:
+            return list(json.load(response)["predictions"])
+    except urllib.error.HTTPError as exc:
+        raise _told(server, exc) from exc
+    except (OSError, http.client.HTTPException) as exc:
+        raise unreachable(server, str(getattr(exc, "reason", exc))) from exc
+
+
+def _told(server: Server, exc: urllib.error.HTTPError) -> DataError | StoreError:
+    """Repeat the server's own words, in our terms."""
+    with exc:
+        said = json.load(exc)["error"]
+    if exc.code >= 500:
+        return unreachable(server, said["message"])
+    return DataError(said["message"], said["hint"])
+
+
+def unreachable(server: Server, reason: str) -> StoreError:
+    """Word that an endpoint does not answer, and how it comes back."""
+    return StoreError(f"The endpoint {server.endpoint} at {server.url} does not answer: {reason}.", server.again)

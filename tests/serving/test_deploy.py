@@ -1,0 +1,165 @@
+"""Deploying, replacing, failing and ending, with real server processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nbmlops.errors import ConflictError, DeployError, NotFoundError, StoreError, UsageError
+from nbmlops.ledger.database import Ledger
+from nbmlops.project import Project
+from nbmlops.registry.loader import verified_copy
+from nbmlops.registry.verbs import register
+from nbmlops.serving import processes
+from nbmlops.serving.endpoints import Server
+from nbmlops.serving.server import bind
+from nbmlops.serving.verbs import deploy, find_endpoint, find_server, predict, undeploy
+from tests.serving.conftest import served, servers
+
+
+class Requests(threading.Thread):
+    """A bounded loop of requests beside the test; `failures` holds every one that was not answered with 200."""
+
+    def __init__(self, url: str, body: bytes) -> None:
+        super().__init__()
+        self.url, self.body = url, body
+        self.n_sent, self.failures = 0, []  # type: ignore[var-annotated]
+        self.is_over = threading.Event()
+
+    def run(self) -> None:
+        while not self.is_over.is_set() and self.n_sent < 50_000:
+            request = urllib.request.Request(self.url, self.body, {"Content-Type": "application/json"})
+            self.n_sent += 1
+            time.sleep(0.003)  # leave the new server something of the processor
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    response.read()
+            except OSError as exc:
+                self.failures.append(exc)
+
+
+@pytest.fixture
+def broken(shop: Project, tmp_path: Path) -> str:
+    """A version whose own input example does not fit it."""
+    folder = verified_copy(shop, "delays/1", into=tmp_path)
+    example = json.dumps({"dataframe_split": {"columns": ["delay"], "data": [[1.5]]}})
+    (folder / "serving_input_example.json").write_text(example)
+    made = register(shop, str(folder), "broken")
+    return f"{made.name}/{made.version}"
+
+
+def test_the_life_of_an_endpoint(shop: Project, features: Any, broken: str) -> None:
+    """One test, because every step needs the server of the step before."""
+    # ---- first
+    assert deploy(shop, "delays/1", as_="life", dry_run=True).headline == "Would deploy delays/1 as life"
+    assert "life" not in served(shop)
+    first = deploy(shop, "delays/1", as_="life")
+    assert servers(shop, "life") == {first.pid}
+
+    # ---- a new version under a loop of requests: same port, none fails
+    body = json.dumps({"dataframe_split": features.head(2).to_dict("split")}).encode()
+    loop = Requests(f"{first.url}/invocations", body)
+    loop.start()
+    second = deploy(shop, "delays/2", as_="life")
+    loop.is_over.set()
+    loop.join()
+    assert loop.failures == []
+    assert loop.n_sent > 20
+    assert (second.url, second.replaced) == (first.url, "delays/1")
+    assert servers(shop, "life") == {second.pid}
+
+    # ---- a model that fails on its own example leaves the old one live
+    with pytest.raises(DeployError, match=r"fails on its own input example: .*missing inputs") as failure:
+        deploy(shop, broken, as_="life")
+    assert failure.value.exit_code == 7
+    assert servers(shop, "life") == {second.pid}
+    assert (served(shop)["life"].version, served(shop)["life"].status) == ("2", "answers")
+    assert predict(shop, "life", data=features.head(3)).n_rows == 3
+
+    # ---- a port that is taken is refused, and nothing changes
+    other = bind(0)
+    with other, pytest.raises(DeployError, match=f"Port {other.getsockname()[1]} cannot be had"):
+        deploy(shop, "delays/2", as_="life", port=other.getsockname()[1])
+    assert servers(shop, "life") == {second.pid}
+
+    # ---- killed: dead, said so, and deployed again on the same port
+    os.kill(second.pid, signal.SIGKILL)
+    while psutil.pid_exists(second.pid) and psutil.Process(second.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert find_endpoint(shop, "life").status == "dead"
+    with pytest.raises(StoreError, match="its process is gone") as gone:
+        predict(shop, "life", data=features.head(3))
+    assert gone.value.hint == "deploy delays/2 --as life"
+    again = deploy(shop, "delays/2", as_="life")
+    assert (again.url, find_endpoint(shop, "life").status) == (first.url, "answers")
+
+    # ---- undeployed: nothing is left but the record of what happened
+    with pytest.raises(NotFoundError, match="Did you mean life"):
+        undeploy(shop, "live")
+    assert "Would stop" in undeploy(shop, "life", dry_run=True).headline
+    assert undeploy(shop, "life").url == first.url
+    assert "life" not in served(shop)
+    assert servers(shop, "life") == set()
+    assert not (shop.root / ".nbmlops" / "endpoints" / "life").exists()
+    events = shop.open(Ledger).events(verbs=("deploy", "undeploy"), limit=3)
+    assert [(event.verb, event.outcome) for event in events] == [
+        ("undeploy", "ok"),
+        ("undeploy", "NotFoundError"),
+        ("deploy", "ok"),
+    ]
+
+
+DEPLOY = """
+import sys
+from nbmlops.project import Project
+from nbmlops.serving.verbs import deploy
+print(deploy(Project(sys.argv[1]), "delays/1", as_="race").pid)
+"""
+
+
+def test_two_deploys_at_once_leave_one_server_and_release_the_callers_pipes(shop: Project) -> None:
+    command = [sys.executable, "-c", DEPLOY, str(shop.root)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=120) for process in both]  # would wait for the servers if they held the pipes
+    assert [process.returncode for process in both] == [0, 0], told
+    pids = {int(out) for out, _ in told}
+    [left] = servers(shop, "race")
+    assert len(pids) == 2
+    assert left in pids
+    assert find_server(shop, "race").pid == left
+    assert left not in {server.pid for server in processes.leftovers(shop.root, (left,))}
+
+
+def test_an_endpoint_of_another_machine_is_left_alone(shop: Project, features: Any) -> None:
+    far = Server("far", "delays", "1", "another-machine", 1, os.getpid(), 0.0, "2013-01-01T00:00:00+00:00", "/nowhere")
+    shop.open(Ledger).put_endpoint("far", asdict(far))
+    try:
+        assert find_endpoint(shop, "far").status == "elsewhere"
+        with pytest.raises(ConflictError, match="another-machine"):
+            undeploy(shop, "far")
+        with pytest.raises(ConflictError, match="another-machine"):
+            deploy(shop, "delays/1", as_="far")
+        with pytest.raises(StoreError, match="another-machine"):
+            predict(shop, "far", data=features.head(1))
+    finally:
+        shop.open(Ledger).remove_endpoint("far")
+
+
+def test_names_and_ports_that_cannot_be_are_refused(shop: Project) -> None:
+    for name in ("../up", ".hidden", "a/b", ""):
+        with pytest.raises(UsageError, match="cannot name an endpoint"):
+            deploy(shop, "delays/1", as_=name or "/", dry_run=True)
+    with pytest.raises(UsageError, match="no port 70000"):
+        deploy(shop, "delays/1", port=70_000)
+    with pytest.raises(NotFoundError):
+        deploy(shop, "delays/99")
