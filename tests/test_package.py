@@ -63,7 +63,7 @@ def test_the_sdist_holds_what_its_tests_need(dist: Path) -> None:
         "Makefile",
         "README.md",
         "LICENSE",
-        "tests/conftest.py",
+        "conftest.py",
         "docs/index.md",
         "tools/verb_reference.py",
     } <= names

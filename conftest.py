@@ -1,4 +1,4 @@
-"""Fixtures of every test: a project with real stores in a fresh folder, and data to train on."""
+"""Fixtures of every test and docstring example: a project with real stores in a fresh folder, and data to train on."""
 
 import contextlib
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nbmlops.project import Project
+from nbmlops.surfaces.python import Operations
 
 TOML = """\
 [project]
@@ -72,6 +73,12 @@ def project(folder: Path) -> Iterator[Project]:
 
     while mlflow.active_run():
         mlflow.end_run()
+
+
+@pytest.fixture
+def ops(project: Project) -> Operations:
+    """The verbs, bound to `project`."""
+    return Operations(project.folder)
 
 
 @pytest.fixture(scope="session")
