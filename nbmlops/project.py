@@ -249,7 +249,17 @@ def _first(key: str, overrides: Mapping[str, str], section: Mapping[str, str], d
 
 
 def _resolve(setting: Setting, root: Path) -> Setting:
-    """Make a relative SQLite URL or folder absolute, so that every process means the same file."""
+    """Follow a reference to a variable, and make a relative SQLite URL or folder absolute.
+
+    Every process then means the same store.
+    """
+    if setting.value.startswith("env:"):
+        variable = setting.value.removeprefix("env:")
+        if not os.environ.get(variable):
+            raise UsageError(
+                f"{setting.source} names the variable {variable}, which is not set.", f"export {variable}=…"
+            )
+        setting = Setting(os.environ[variable], f"{setting.source} ({setting.value})")
     scheme, sep, rest = setting.value.partition(":///")
     if scheme.startswith("sqlite") and sep and rest and not rest.startswith((":memory:", "/")):
         absolute = (root / rest).resolve().as_posix()

@@ -138,6 +138,7 @@ def _shown(result: Any) -> Iterable[tuple[str, Any]]:
     for each in dataclasses.fields(result):
         value = getattr(result, each.name)
         empty = value is None or (isinstance(value, str | tuple | Mapping) and len(value) == 0)
+        empty = empty or (each.name == "dry_run" and not value)
         if not empty and not each.metadata.get("machine_only"):
             yield each.name, value
 

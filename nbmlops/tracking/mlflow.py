@@ -18,6 +18,7 @@ from nbmlops.tracking.runs import Run
 BUSY_TIMEOUT_S = 60
 # Without these MLflow asks a silent server again and again, for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+_SILENCE = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
 class Tracking:
@@ -58,6 +59,12 @@ class Tracking:
         with translated("The list of runs"):
             found = self.client.search_runs([self.experiment_id], where, max_results=limit, order_by=[order])
         return [self.as_run(run) for run in found]
+
+    def running(self) -> list[tuple[Run, dict[str, str]]]:
+        """List the runs that are RUNNING, each with the tags that name its process."""
+        with translated("The list of runs"):
+            found = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'", max_results=1000)
+        return [(self.as_run(run), dict(run.data.tags)) for run in found]
 
     def find(self, reference: str) -> Run:
         """Find a run by its id, a unique prefix of it, or its name (the newest of that name).
@@ -152,7 +159,7 @@ def translated(what: str) -> Iterator[None]:
 
 def fluent(uri: str) -> Any:
     """Import MLflow, quiet and impatient, with its plain calls meaning this project's store too."""
-    for variable, value in _PATIENCE.items():
+    for variable, value in (_PATIENCE | _SILENCE).items():
         os.environ.setdefault(variable, value)
     import mlflow
 
@@ -165,7 +172,7 @@ def fluent(uri: str) -> Any:
 
 
 def _ours(what: str, exc: Exception) -> NbmlopsError | None:
-    cause = scrub_text(str(exc)).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+    cause = _cause(exc)
     code = getattr(exc, "error_code", "")
     if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
         return NotFoundError(f"{what} was not found: {cause}")
@@ -178,6 +185,17 @@ def _ours(what: str, exc: Exception) -> NbmlopsError | None:
             "Check [stores] tracking in nbmlops.toml (or NBMLOPS_TRACKING), and that its server runs: nbmlops doctor",
         )
     return None
+
+
+def _cause(exc: BaseException) -> str:
+    """Word the first line of an error, or the operating system's own words where they are at its root."""
+    root = exc
+    while deeper := root.__cause__ or root.__context__:
+        root = deeper
+    if isinstance(root, OSError) and root.strerror:
+        return root.strerror
+    text = scrub_text(str(exc)).strip()
+    return text.splitlines()[0] if text else type(exc).__name__
 
 
 def _write_ahead(uri: str) -> None:

@@ -1,0 +1,178 @@
+"""What the project's own verbs return, and what of it needs attention: pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from nbmlops.tracking.runs import Run
+from nbmlops.verb import Result
+
+
+@dataclass(frozen=True)
+class Initialised(Result):
+    """A folder that is a project now: what was made, what was there and kept."""
+
+    name: str
+    folder: str
+    tracking: str
+    ledger: str
+    made: tuple[str, ...]
+    kept: tuple[str, ...]
+    dry_run: bool = False
+
+    @property
+    def subject(self) -> str:
+        """How the ledger files it."""
+        return f"project/{self.name}"
+
+    @property
+    def headline(self) -> str:
+        """What the folder is now."""
+        verb = "would be" if self.dry_run else "is"
+        return f"{self.folder} {verb} the project {self.name}; its stores answer."
+
+    @property
+    def next_step(self) -> str:
+        """Look at it."""
+        return "" if self.dry_run else "status"
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting, where it came from, and for a store whether it answers."""
+
+    name: str
+    value: str
+    source: str
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A version that an alias points at."""
+
+    model: str
+    alias: str
+    version: str
+    gate: str
+
+
+@dataclass(frozen=True)
+class EndpointRow:
+    """An endpoint, and whether it answers."""
+
+    name: str
+    model: str
+    url: str
+    status: str
+
+
+@dataclass(frozen=True)
+class LastDrift:
+    """The newest drift report."""
+
+    at: datetime
+    drifted: bool
+    what: str
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One thing that needs a person, and the command that mends it."""
+
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class Status(Result):
+    """The project on one card; what needs attention stands first."""
+
+    attention: tuple[Attention, ...]
+    name: str
+    root: str
+    active_runs: tuple[Run, ...]
+    champions: tuple[Champion, ...]
+    endpoints: tuple[EndpointRow, ...]
+    last_drift: LastDrift | None
+    settings: tuple[SettingRow, ...]
+
+    @property
+    def headline(self) -> str:
+        """The state in one line."""
+        n = len(self.attention)
+        return f"{self.name}: {f'{n} to look at' if n else 'all is well'}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of the doctor's: what was found, and what mends it."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    found: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis(Result):
+    """All checks, the worst first; `passed` when none failed."""
+
+    passed: bool
+    checks: tuple[Check, ...]
+    mended: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one line."""
+        counts = {state: sum(check.status == state for check in self.checks) for state in ("fail", "warn", "ok")}
+        mended = f"; mended: {', '.join(self.mended)}" if self.mended else ""
+        return ", ".join(f"{n} {state}" for state, n in counts.items() if n) + mended
+
+
+@dataclass(frozen=True)
+class VersionCard(Result):
+    """One model version: where it came from, what points at it, what the gates said."""
+
+    model: str
+    version: str
+    aliases: tuple[str, ...]
+    digest: str
+    run_id: str
+    registered_at: datetime
+    history: tuple[Any, ...]
+
+    @property
+    def headline(self) -> str:
+        """The version in one line."""
+        aliases = f" ({', '.join(self.aliases)})" if self.aliases else ""
+        return f"{self.model}/{self.version}{aliases}"
+
+    @property
+    def next_step(self) -> str:
+        """Check its bytes."""
+        return f"verify {self.model}/{self.version}"
+
+
+def attention_of(
+    settings: tuple[SettingRow, ...],
+    orphans: tuple[Run, ...],
+    endpoints: tuple[EndpointRow, ...],
+    last_drift: LastDrift | None,
+) -> tuple[Attention, ...]:
+    """Collect what needs a person, worst first.
+
+    Examples
+    --------
+    >>> row = EndpointRow("delays", "delays/3", "http://127.0.0.1:5001", "dead")
+    >>> attention_of((), (), (row,), None)
+    (Attention(what='endpoint delays is dead', mend='doctor --fix'),)
+    """
+    found = [Attention(f"{row.name}: {row.status}", "doctor") for row in settings if row.status not in ("", "answers")]
+    found += [
+        Attention(f"endpoint {row.name} is {row.status}", "doctor --fix") for row in endpoints if row.status == "dead"
+    ]
+    found += [Attention(f"run {run.name} is RUNNING but its process is gone", "doctor --fix") for run in orphans]
+    if last_drift and last_drift.drifted:
+        found.append(Attention(f"drift: {last_drift.what}", "run the training notebook with newer data"))
+    return tuple(found)

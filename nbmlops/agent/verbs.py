@@ -1,0 +1,329 @@
+"""The project's own verbs: `init`, `status`, `doctor`, and `show`, which looks at every layer below."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nbmlops.agent.cards import (
+    Champion,
+    Diagnosis,
+    EndpointRow,
+    Initialised,
+    LastDrift,
+    SettingRow,
+    Status,
+    VersionCard,
+    attention_of,
+)
+from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, StoreError, UsageError
+from nbmlops.project import FILE, Project
+from nbmlops.scrub import scrub_text
+from nbmlops.tracking.runs import Run
+from nbmlops.verb import AnyRef, Rows, verb
+
+
+@verb
+def init(
+    project: Project, name: str | None = None, *, tracking: str = "", ledger: str = "", dry_run: bool = False
+) -> Initialised:
+    """Make the current folder a project.
+
+    Writes a commented ``nbmlops.toml`` and an entry in ``.gitignore``, then reaches
+    both stores. Nothing that exists is overwritten; when a store is out of
+    reach, no file is left behind.
+
+    Parameters
+    ----------
+    name
+        Name of the project; the folder's without it.
+    tracking
+        Where runs and models live: SQLite, Postgres or the http address of an MLflow server.
+    ledger
+        Where nbmlops' own records live: SQLite or Postgres.
+    dry_run
+        Only tell what would be made.
+
+    Returns
+    -------
+    Initialised
+        What was made, and what was there.
+
+    Raises
+    ------
+    ConflictError
+        The folder is a project already, and the arguments ask for another.
+    StoreError
+        A store is out of reach.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> ops.init(dry_run=True).kept
+    ('nbmlops.toml', '.gitignore')
+
+    Plain code
+    ----------
+    mlflow.set_tracking_uri($tracking)
+    mlflow.set_experiment($name)
+    """
+    from nbmlops.agent import files
+
+    folder = project.folder
+    _refuse_password("--tracking", tracking)
+    _refuse_password("--ledger", ledger)
+    exists = (folder / FILE).exists()
+    if exists and (name or tracking or ledger):
+        _refuse_another(project, {"name": name or "", "tracking": tracking, "ledger": ledger})
+    lacking = files.missing(folder)
+    kept = tuple(file for file in (FILE, ".gitignore") if file not in lacking and (folder / file).exists())
+    title = name or (project.settings.name.value if exists else folder.name)
+    if dry_run:
+        return Initialised(title, str(folder), tracking, ledger, lacking, kept, dry_run=True)
+    if not exists:
+        (folder / FILE).write_text(files.policy_text(title, tracking, ledger), encoding="utf-8")
+    try:
+        made = Project(folder, surface=project.surface)
+        _reach(made)
+    except NbmlopsError:
+        if not exists:
+            (folder / FILE).unlink()
+        raise
+    if ".gitignore" in lacking:
+        files.add_ignore(folder / ".gitignore")
+    settings = made.settings
+    stores = scrub_text(settings.tracking.value), scrub_text(settings.ledger.value)
+    return Initialised(title, str(folder), *stores, lacking, kept)
+
+
+@verb
+def status(project: Project) -> Status:
+    """Show the project on one card: what lives, and what needs attention.
+
+    Returns
+    -------
+    Status
+        What needs attention, runs, champions, endpoints, the last drift report, and every
+        setting with its source. A store out of reach is told of, not raised.
+
+    Raises
+    ------
+    NotFoundError
+        There is no project here.
+
+    Examples
+    --------
+    >>> getfixture("ops").status().headline
+    'flights: all is well'
+
+    Plain code
+    ----------
+    client = mlflow.MlflowClient($tracking)
+    print(client.search_runs([e.experiment_id for e in client.search_experiments()], "attributes.status = 'RUNNING'"))
+    print(client.search_registered_models())
+    """
+    from nbmlops.tracking.session import owner_is_dead
+
+    found = project.settings
+    states = {"tracking": _state(lambda: _tracking(project)), "ledger": _state(lambda: _ledger(project))}
+    settings = tuple(
+        SettingRow(key, scrub_text(setting.value), setting.source, states.get(key, ""))
+        for key, setting in (("name", found.name), ("tracking", found.tracking), ("ledger", found.ledger))
+    )
+    active: tuple[Run, ...] = ()
+    champions: tuple[Champion, ...] = ()
+    endpoints: tuple[EndpointRow, ...] = ()
+    drift = None
+    orphans: tuple[Run, ...] = ()
+    if states["tracking"] == "answers":
+        running = _tracking(project).running()
+        orphans = tuple(run for run, tags in running if owner_is_dead(tags))
+        active = tuple(run for run, tags in running if not owner_is_dead(tags))
+    if set(states.values()) == {"answers"}:
+        champions = _champions(project)
+    if states["ledger"] == "answers":
+        endpoints = _endpoints(project)
+        drift = _last_drift(project)
+    attention = attention_of(settings, orphans, endpoints, drift)
+    return Status(attention, found.name.value, str(project.root), active, champions, endpoints, drift, settings)
+
+
+@verb
+def doctor(project: Project, *, fix: bool = False) -> Diagnosis:
+    """Check stores, git, kernel, versions, disk and leftovers; mend with --fix.
+
+    Parameters
+    ----------
+    fix
+        Mend what can be mended: end runs whose process is gone, start endpoints that
+        died, stop servers that nothing owns, add the ignore entry.
+
+    Returns
+    -------
+    Diagnosis
+        Every check with what was found and what mends it, the worst first.
+
+    Examples
+    --------
+    >>> getfixture("ops").doctor().passed
+    True
+
+    Plain code
+    ----------
+    client = mlflow.MlflowClient($tracking)
+    print(client.search_experiments())
+    """
+    from nbmlops.agent import checks
+
+    mended = checks.mend(project) if fix else ()
+    order = {"fail": 0, "warn": 1, "ok": 2}
+    found = sorted(checks.check_all(project), key=lambda check: order[check.status])
+    return Diagnosis(all(check.status != "fail" for check in found), tuple(found), mended)
+
+
+@verb
+def show(project: Project, what: AnyRef | None = None) -> Any:
+    """Show one run, model or endpoint.
+
+    Parameters
+    ----------
+    what
+        ``name/version``, ``name@alias``, an endpoint, a model's name, or a run's id or name;
+        bare: the newest run.
+
+    Returns
+    -------
+    Run, VersionCard or Endpoint
+        The thing, whole.
+
+    Raises
+    ------
+    NotFoundError
+        Nothing has that name; the hint names the nearest.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> run = ops.track("baseline")
+    >>> ops.show().name
+    'baseline'
+
+    Plain code
+    ----------
+    print(mlflow.MlflowClient($tracking).get_run($what))
+    """
+    if what is None:
+        newest = _tracking(project).newest(1)
+        if not newest:
+            raise NotFoundError("There is no run yet.", "Track one: %%mlops track")
+        return newest[0]
+    if "/" in what or "@" in what:
+        return _version_card(project, what)
+    for each in _endpoint_rows(project):
+        if each.name == what:
+            return each
+    if what in _registry(project).names():
+        return _version_card(project, what)
+    return _tracking(project).find(what)
+
+
+# -------------------------------------------------------------------- the parts
+def _tracking(project: Project) -> Any:
+    from nbmlops.tracking.mlflow import Tracking
+
+    return project.open(Tracking)
+
+
+def _ledger(project: Project) -> Any:
+    from nbmlops.ledger.database import Ledger
+
+    return project.open(Ledger)
+
+
+def _registry(project: Project) -> Any:
+    from nbmlops.registry.mlflow import Registry
+
+    return project.open(Registry)
+
+
+def _endpoint_rows(project: Project) -> Rows[Any]:
+    from nbmlops.serving.verbs import endpoints
+
+    return endpoints(project)
+
+
+def _reach(project: Project) -> None:
+    project.notify(f"tracking store {scrub_text(project.settings.tracking.value)}")
+    _ = _tracking(project).experiment_id
+    project.notify(f"ledger {scrub_text(project.settings.ledger.value)}")
+    _ledger(project)
+
+
+def _state(reach: Callable[[], Any]) -> str:
+    try:
+        reach()
+    except StoreError as exc:
+        return exc.message
+    except ConflictError as exc:
+        return exc.message
+    return "answers"
+
+
+def _champions(project: Project) -> tuple[Champion, ...]:
+    from nbmlops.registry.verbs import models
+
+    return tuple(
+        Champion(model.name, alias, str(version), model.gate)
+        for model in models(project)
+        for alias, version in sorted(model.aliases.items())
+    )
+
+
+def _endpoints(project: Project) -> tuple[EndpointRow, ...]:
+    return tuple(EndpointRow(e.name, f"{e.model}/{e.version}", e.url, e.status) for e in _endpoint_rows(project))
+
+
+def _last_drift(project: Project) -> LastDrift | None:
+    newest = _ledger(project).events(verbs=("drift",), limit=10)
+    for event in newest:
+        report = event.result if isinstance(event.result, dict) else {}
+        if "drifted" in report:
+            columns = [row["name"] for row in report["columns"] if row["drifted"]]
+            what = f"{report['current']} against {report['reference']}: {', '.join(columns[:5]) or 'no column'} drifted"
+            return LastDrift(event.at, report["drifted"], what)
+    return None
+
+
+def _version_card(project: Project, what: str) -> VersionCard:
+    from nbmlops.registry.verbs import history
+
+    registry = _registry(project)
+    version = registry.resolve(what)
+    aliases = registry.aliases(version.name)
+    past = tuple(row for row in history(project, version.name) if row.version == version.version)
+    return VersionCard(
+        model=version.name,
+        version=version.version,
+        aliases=tuple(alias for alias, number in sorted(aliases.items()) if number == version.version),
+        digest=version.digest,
+        run_id=version.run_id,
+        registered_at=version.registered_at,
+        history=past,
+    )
+
+
+def _refuse_password(option: str, url: str) -> None:
+    if scrub_text(url) != url:
+        raise UsageError(
+            f"{option} holds a password, and {FILE} is kept in git.",
+            f"Put the address into a variable and name that: {option} env:NAME",
+        )
+
+
+def _refuse_another(project: Project, asked: dict[str, str]) -> None:
+    found = project.settings
+    have = {"name": found.name.value, "tracking": found.tracking.value, "ledger": found.ledger.value}
+    for key, value in asked.items():
+        if value and value != have[key]:
+            raise ConflictError(
+                f"{project.folder / FILE} exists and has {key} = {scrub_text(have[key])!r}; init never overwrites it.",
+                f"Edit {key} in that file.",
+            )
