@@ -75,7 +75,7 @@ class Service:
             return answer(self._model, body, content_type)
         except Exception:  # noqa: BLE001 - a bug of the model's or ours: it is logged here, and the service goes on
             traceback.print_exc()
-            return refused(500, NbmlopsError("The server failed on this request.", "Its log says why: nbmlops doctor"))
+            return refused(500, NbmlopsError("The server failed on this request.", "Its server.log says why."))
 
 
 async def read_body(receive: Receive) -> bytes | Answer:

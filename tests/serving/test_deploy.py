@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,22 @@ def test_two_deploys_at_once_leave_one_server_and_release_the_callers_pipes(shop
     assert left in pids
     assert find_server(shop, "race").pid == left
     assert left not in {server.pid for server in processes.leftovers(shop.root, (left,))}
+
+
+def test_a_server_whose_deploy_was_killed_ends_by_itself(shop: Project) -> None:
+    command = [sys.executable, "-c", DEPLOY.replace("race", "orphan"), str(shop.root)]
+    with subprocess.Popen(command) as caller:
+        wait_until(lambda: servers(shop, "orphan"))
+        caller.kill()
+    wait_until(lambda: not servers(shop, "orphan"))
+    assert "orphan" not in served(shop)
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_an_endpoint_of_another_machine_is_left_alone(shop: Project, features: Any) -> None:
