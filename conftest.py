@@ -61,6 +61,7 @@ def folder(tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) 
     (root / ".nbmlops").mkdir(parents=True)
     shutil.copy(empty_mlflow, root / ".nbmlops" / "mlflow.db")
     (root / "nbmlops.toml").write_text(TOML)
+    (root / ".gitignore").write_text(".nbmlops/\n")
     monkeypatch.chdir(root)
     return root
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
 from nbmlops.errors import NbmlopsError, UsageError, nearest
-from nbmlops.ledger.events import Draft
+from nbmlops.ledger.events import MAX_SUBJECT, Draft
 from nbmlops.project import Project
 from nbmlops.scrub import scrub, scrub_text
 from nbmlops.strict_json import plain
@@ -167,7 +167,7 @@ def _record(project: Project, name: str, arguments: dict[str, Any], outcome: str
     _ledger(project).append(
         Draft(
             verb=name,
-            subject=getattr(result, "subject", ""),
+            subject=getattr(result, "subject", "")[:MAX_SUBJECT],
             surface=project.surface,
             by_human=project.by_human,
             arguments=scrub(plain(arguments)),

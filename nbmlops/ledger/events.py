@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 GENESIS = "0" * 64
+MAX_SUBJECT = 300  # characters
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table
 
+from nbmlops.ledger.events import MAX_SUBJECT
+
 REVISIONS = ("0001", "0002")
 METADATA = MetaData()
 
@@ -11,7 +13,7 @@ EVENTS = Table(
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("at", String(40), nullable=False),  # ISO 8601, UTC: the hash needs the very same text back
     Column("verb", String(40), nullable=False, index=True),
-    Column("subject", String(300), nullable=False, index=True),
+    Column("subject", String(MAX_SUBJECT), nullable=False, index=True),
     Column("actor", String(200), nullable=False),
     Column("surface", String(20), nullable=False),
     Column("by_human", Boolean, nullable=False),

@@ -35,11 +35,12 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 # ------------------------------------------------------------------ the service
 class Service:
-    """The raw ASGI application: one model behind MLflow's four paths."""
+    """The raw ASGI application: one model behind MLflow's four paths; every answer names its version in a header."""
 
-    def __init__(self, model: Any, version: str) -> None:
+    def __init__(self, model: Any, label: str, mlflow_version: str) -> None:
         self._model = model
-        self._version = version
+        self._label = label
+        self._version = mlflow_version
         self.is_ending = False
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -48,6 +49,7 @@ class Service:
         headers = [
             (b"content-type", given.content_type.encode()),
             (b"content-length", str(len(given.body)).encode()),
+            (b"nbmlops-model", self._label.encode()),
         ]
         if self.is_ending or given.status in (408, 413):
             headers.append((b"connection", b"close"))
@@ -231,7 +233,7 @@ def main(spec_file: str) -> None:
         sys.exit("Whoever started this server is gone, so nobody will know of it: it ends.")
     from mlflow.version import VERSION
 
-    uvloop.run(serve(Service(model, VERSION), listen(spec)))
+    uvloop.run(serve(Service(model, spec.model, VERSION), listen(spec)))
 
 
 if __name__ == "__main__":

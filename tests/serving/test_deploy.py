@@ -66,6 +66,8 @@ def test_the_life_of_an_endpoint(shop: Project, features: Any, broken: str) -> N
     assert "life" not in served(shop)
     first = deploy(shop, "delays/1", as_="life")
     assert servers(shop, "life") == {first.pid}
+    with urllib.request.urlopen(f"{first.url}/ping", timeout=10) as answered:
+        assert answered.headers["nbmlops-model"] == "delays/1"
 
     # ---- a new version under a loop of requests: same port, none fails
     body = json.dumps({"dataframe_split": features.head(2).to_dict("split")}).encode()
