@@ -14,17 +14,20 @@ from nbmlops.project import Project
 from nbmlops.registry.versions import CHAMPION, ModelVersion, parse_reference
 from nbmlops.tracking.mlflow import Tracking, translated
 
+# Stock MLflow writes this note into a local store's own files when somebody loads a version; it is no part of a model.
+NOTE = "registered_model_meta"
 _EXAMPLE_ROWS = 5
 _REQUIRED = ("mlflow", "scikit-learn", "skops", "numpy", "pandas", "scipy")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a logged model is: the URI a new version refers to, its bytes' place, and the run it came from."""
+    """Where a logged model is: the URI a new version refers to, its bytes' place, its run, and MLflow's id of it."""
 
     uri: str
     location: str
     run_id: str
+    model_id: str = ""
 
 
 class Registry:
@@ -105,8 +108,7 @@ class Registry:
             if text.startswith("models:/m-"):
                 return _logged(self._client.get_logged_model(text.removeprefix("models:/")))
             if text.startswith("models:/"):
-                version = self.resolve(text)
-                return Source(f"models:/{version.label}", self._location(version), version.run_id)
+                return self._behind(self.resolve(text))
             if text.startswith("runs:/"):
                 run_id, _, path = text.removeprefix("runs:/").partition("/")
                 return self._of_run(run_id, path)
@@ -115,13 +117,14 @@ class Registry:
     def download(self, place: Source | ModelVersion, into: Path) -> Path:
         """Copy a model's bytes, exactly those that are stored, under a folder, and tell where they are in it."""
         location = place.location if isinstance(place, Source) else self._location(place)
-        with translated("The model's bytes"):
+        with translated("The model's folder"):
             copied = self._mlflow.artifacts.download_artifacts(
                 artifact_uri=location,
                 dst_path=str(into),
                 tracking_uri=self._tracking.uri,
                 registry_uri=self._tracking.uri,
             )
+        Path(copied, NOTE).unlink(missing_ok=True)
         return Path(copied)
 
     # ---------------------------------------------------------------- writing
@@ -138,7 +141,14 @@ class Registry:
             except self._mlflow.MlflowException as exc:
                 if exc.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            made = self._client.create_model_version(name, source.uri, run_id=source.run_id or None, tags=dict(tags))
+            made = self._client.create_model_version(
+                name,
+                source.uri,
+                run_id=source.run_id or None,
+                tags=dict(tags),
+                await_creation_for=0,  # MLflow's own stores are ready at once, yet it would announce a wait
+                model_id=source.model_id or None,
+            )
         return _version(made)
 
     def save_model(self, folder: Path, model: Any, example: Any, trusted: Collection[str]) -> None:
@@ -170,6 +180,13 @@ class Registry:
             return _logged(self._client.get_logged_model(made.model_id))
 
     # --------------------------------------------------------------- internal
+    def _behind(self, version: ModelVersion) -> Source:
+        """Name what a version was made from, so that one made from it does not hang on it."""
+        if version.source.startswith("models:/"):
+            return self.source(version.source)
+        place = self._location(version)
+        return Source(place, place, version.run_id)
+
     def _signature(self, model: Any, example: Any) -> Any:
         try:
             predicted = model.predict(example[:_EXAMPLE_ROWS])
@@ -248,7 +265,7 @@ def _version(found: Any) -> ModelVersion:
 
 
 def _logged(model: Any) -> Source:
-    return Source(f"models:/{model.model_id}", model.artifact_location, model.source_run_id or "")
+    return Source(f"models:/{model.model_id}", model.artifact_location, model.source_run_id or "", model.model_id)
 
 
 def _requirements(trusted: Collection[str]) -> list[str]:

@@ -11,7 +11,7 @@ from nbmlops.errors import UsageError
 from nbmlops.project import Project
 from nbmlops.registry.audit import judge_types, types_in_folder, types_in_model
 from nbmlops.registry.manifest import Manifest, manifest_of
-from nbmlops.registry.mlflow import Registry, Source, flavors_of
+from nbmlops.registry.mlflow import NOTE, Registry, Source, flavors_of
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _copy_stored(project: Project, what: str, example: Any, folder: Path) -> tup
     is_uri = what.startswith(("models:/", "runs:/"))
     if not is_uri and (path := project.path(what)).is_dir():
         flavors_of(path)  # a folder of something else may be large: refuse it before it is copied
-        return None, Path(shutil.copytree(path, folder / "model"))
+        return None, Path(shutil.copytree(path, folder / "model", ignore=shutil.ignore_patterns(NOTE)))
     registry = project.open(Registry)
     source = registry.source(what)
     return source, registry.download(source, folder)

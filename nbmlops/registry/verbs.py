@@ -84,10 +84,13 @@ def register(
 
     Plain code
     ----------
-    client = mlflow.MlflowClient($tracking, $tracking)
+    import mlflow
     mlflow.set_tracking_uri($tracking)
-    version = mlflow.register_model($what, $name)
-    client.set_registered_model_alias($name, "challenger", version.version)
+    what = $what
+    if not isinstance(what, str):
+        what = mlflow.sklearn.log_model(what, name="model", input_example=$input_example).model_uri
+    version = mlflow.register_model(what, $name)
+    mlflow.MlflowClient().set_registered_model_alias($name, "challenger", version.version)
     """
     from nbmlops.registry.mlflow import Registry
     from nbmlops.registry.staging import stage
@@ -131,6 +134,7 @@ def models(project: Project) -> Rows[RegisteredModel]:
 
     Plain code
     ----------
+    import mlflow
     client = mlflow.MlflowClient($tracking, $tracking)
     for model in client.search_registered_models():
         print(model.name, model.aliases)
@@ -204,6 +208,7 @@ def promote(
 
     Plain code
     ----------
+    import mlflow
     client = mlflow.MlflowClient($tracking, $tracking)
     name, _, version = $model.partition("/")
     client.set_registered_model_alias(name, $to, version)
@@ -255,6 +260,7 @@ def rollback(project: Project, model: ModelRef, *, reason: str = "", dry_run: bo
 
     Plain code
     ----------
+    import mlflow
     client = mlflow.MlflowClient($tracking, $tracking)
     name, _, alias = $model.partition("@")
     current = client.get_model_version_by_alias(name, alias or "champion")
@@ -311,8 +317,9 @@ def history(project: Project, model: ModelName) -> Rows[HistoryEntry]:
 
     Plain code
     ----------
+    import mlflow
     client = mlflow.MlflowClient($tracking, $tracking)
-    for version in client.search_model_versions(f"name = '{$model}'"):
+    for version in client.search_model_versions("name = '" + $model + "'"):
         print(version.version, version.aliases, version.creation_timestamp)
     """
     from nbmlops.ledger.database import Ledger
@@ -354,7 +361,8 @@ def verify(project: Project, model: ModelRef | None = None) -> Verification:
 
     Plain code
     ----------
-    folder = mlflow.artifacts.download_artifacts(f"models:/{$model}", tracking_uri=$tracking)
+    import hashlib, pathlib, mlflow
+    folder = mlflow.artifacts.download_artifacts("models:/" + $model, tracking_uri=$tracking)
     for path in sorted(pathlib.Path(folder).rglob("*")):
         print(path, path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest())
     """

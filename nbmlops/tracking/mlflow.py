@@ -18,7 +18,8 @@ from nbmlops.tracking.runs import Run
 BUSY_TIMEOUT_S = 60
 # Without these MLflow asks a silent server again and again, for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-_SILENCE = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+# Standard output is for results, and progress is told in our own words.
+_SILENCE = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 
 class Tracking:
@@ -30,7 +31,6 @@ class Tracking:
         self._artifacts = artifacts
         with translated(f"The tracking store at {scrub_text(uri)}"):
             _write_ahead(uri)
-            self.mlflow = fluent(self.uri)
             self.client = self.mlflow.MlflowClient(self.uri, self.uri)
             self.client.get_experiment_by_name(experiment)
 
@@ -39,6 +39,11 @@ class Tracking:
         """Connect to the tracking store that the project's settings name."""
         settings = project.settings
         return cls(settings.tracking.value, settings.name.value, project.root / STATE / "artifacts")
+
+    @property
+    def mlflow(self) -> Any:
+        """MLflow, aimed at this store: another project of this process may have aimed it elsewhere since."""
+        return fluent(self.uri)
 
     @functools.cached_property
     def experiment_id(self) -> str:

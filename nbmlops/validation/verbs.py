@@ -78,10 +78,11 @@ def validate(
 
     Plain code
     ----------
+    import mlflow, pandas, sklearn.metrics
     mlflow.set_tracking_uri($tracking)
     table = pandas.read_parquet($data)
     target = table.pop("late")
-    model = mlflow.sklearn.load_model(f"models:/{$model}")
+    model = mlflow.sklearn.load_model("models:/" + $model)
     print(sklearn.metrics.roc_auc_score(target, model.predict_proba(table)[:, 1]))
     """
     from nbmlops.data.tables import read_table, table_name

@@ -161,6 +161,15 @@ def test_every_changed_file_is_refused_by_name(project: Project, linear: Any, fe
     verify(project, "tumours/1")
 
 
+def test_a_version_that_stock_mlflow_loaded_is_still_as_registered(project: Project, linear: Any) -> None:
+    register(project, linear, "tumours")
+    mlflow.pyfunc.load_model("models:/tumours/1")  # leaves a note of its own beside the model's files
+    place = stored_files(project, "tumours", "1")
+    assert (place / "registered_model_meta").exists()
+    assert verify(project, "tumours/1").files == 5
+    assert register(project, str(place), "tumours").digest == register(project, "models:/tumours/1", "tumours").digest
+
+
 def test_added_and_missing_files_are_refused(project: Project, linear: Any) -> None:
     register(project, linear, "tumours")
     place = stored_files(project, "tumours", "1")
