@@ -36,7 +36,6 @@ class Registry:
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
         self._client = tracking.client
-        self._mlflow = tracking.mlflow
 
     @classmethod
     def of(cls, project: Project) -> Self:
@@ -180,6 +179,10 @@ class Registry:
             return _logged(self._client.get_logged_model(made.model_id))
 
     # --------------------------------------------------------------- internal
+    @property
+    def _mlflow(self) -> Any:
+        return self._tracking.mlflow  # aimed at this project's store each time
+
     def _behind(self, version: ModelVersion) -> Source:
         """Name what a version was made from, so that one made from it does not hang on it."""
         if version.source.startswith("models:/"):
