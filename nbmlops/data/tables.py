@@ -70,15 +70,19 @@ def check_ending(path: Path) -> str:
 
 
 def table_name(data: Any) -> str:
-    """Name a table: the file's name without its ending, or ``frame`` for a DataFrame.
+    """Name a table: the file's name without its ending; for a DataFrame its ``attrs["name"]``, or ``frame``.
 
     Examples
     --------
+    >>> table = pd.DataFrame({"delay": [3]})
+    >>> table.attrs["name"] = "march"
+    >>> table_name(table)
+    'march'
     >>> table_name("data/march.csv.gz")
     'march'
     """
     if is_frame(data):
-        return "frame"
+        return str(data.attrs.get("name", "frame"))
     path = Path(str(data))
     return path.name[: -len(_ending(path))] if _ending(path) else path.name
 
