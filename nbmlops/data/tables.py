@@ -74,6 +74,7 @@ def table_name(data: Any) -> str:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> table = pd.DataFrame({"delay": [3]})
     >>> table.attrs["name"] = "march"
     >>> table_name(table)
