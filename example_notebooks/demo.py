@@ -1,23 +1,32 @@
 """The whole life cycle, headlessly: what `make demo` runs.
 
-Every step is a command that a person could type; this script only types them,
-and reads the figures of its last table from MLflow and over HTTP.
+Every step is a command that a person could type; this script only types them, and
+reads the figures that it tells from MLflow (through the verbs in Python) and over HTTP.
 """
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import nbmlops
+
 HERE = Path(__file__).parent
-DEMO = Path(os.environ.get("NBMLOPS_DEMO", HERE.parent / "demo"))
+DEMO = Path(os.environ.get("NBMLOPS_DEMO", HERE.parent / "demo")).resolve()
 NBMLOPS = [sys.executable, "-m", "nbmlops.surfaces.cli"]
+WIDTH = 78  # of a line without its seconds
 REFUSED = 4  # the exit code of a gate that did not pass
+MONTHS = ("", "January", "February", "March", "April", "May", "June", "July", "August", "September")
+OPS = nbmlops.open(DEMO)
+HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy stands before this machine itself
 GATE = """
 [gates.default]
 target = "late"
@@ -25,44 +34,43 @@ data = "data/holdout.parquet"
 metrics.roc_auc = { min = 0.65 }
 champion.roc_auc = { max_regression = 0.01, confidence = 0.95 }
 """
+# Runs of training alone: what a gate found stands in other metrics.
+TRAINED = "metrics.roc_auc > 0"
+
+Row = tuple[str, str]
 
 
 def main() -> None:
     """Make the project, walk a model through its life, and tell what happened."""
     started = time.monotonic()
+    heading(f"A project in {near(DEMO)}")
     make_project()
 
     heading("January and February: two models are trained, the better one must pass a gate")
-    notebook("01_extract")
-    notebook("02_train")
-    first = promote()
+    first = [extract("first data"), train("first training"), promote("first gate")]
 
     heading("The champion goes live and scores March over HTTP")
-    scoring = notebook("04_deploy")
-    url = verb("endpoints")[0]["url"]
-    answer = score_one(url)
+    url, scored = deploy()
 
-    heading("Later months drift away from what it learned")
-    drift = notebook("05_drift")
+    heading("Later months drift away from what it has learned")
+    drifted = drift()
 
-    heading("It learns January to May again; the new version must beat June's flights and the champion")
-    notebook("01_extract", "-p", "train_months=[1, 2, 3, 4, 5]", "-p", "holdout_month=6")
-    notebook("02_train")
-    second = promote()
-    verb("deploy", "delays")
-    redeployed = get(f"{url}/version")
+    heading("It learns January to May; the new version must do well in June, and beat the champion")
+    newer = ("-p", "train_months=[1,2,3,4,5]", "-p", "holdout_month=6")
+    second = [extract("newer data", *newer), train("second training"), promote("second gate")]
+    live = redeploy(url)
 
     heading("The endpoint is taken down")
-    verb("undeploy", "delays")
-    tell(first, scoring, answer, drift, second, redeployed, time.monotonic() - started)
+    undeploy()
+    tell([*first, *scored, drifted, *second, live, ("in all", f"{time.monotonic() - started:.0f} seconds")])
 
 
 # ------------------------------------------------------------------------ steps
 def make_project() -> None:
     """Make the demo's folder a project with a gate and the notebooks; what is there already is kept."""
-    heading(f"A project in {DEMO}")
     DEMO.mkdir(parents=True, exist_ok=True)
-    verb("init") if (DEMO / "nbmlops.toml").exists() else verb("init", "flights")
+    made, seconds = act("init") if (DEMO / "nbmlops.toml").exists() else act("init", "flights")
+    say(f"→ project {made['name']}, its stores answer", seconds)
     policy = DEMO / "nbmlops.toml"
     if "\n[gates.default]" not in policy.read_text():
         policy.write_text(policy.read_text() + GATE)
@@ -76,91 +84,131 @@ def make_project() -> None:
             shutil.copy2(source, copy)
 
 
-def notebook(name: str, *options: str) -> dict[str, Any]:
-    """Run a notebook headlessly and read from MLflow what it logged."""
-    run = verb("run", f"notebooks/{name}.ipynb", *options)
-    return dict(verb("show", run["run_id"])["metrics"])
+def extract(name: str, *options: str) -> Row:
+    """Write the tables that a model learns from and is judged by."""
+    found, seconds = notebook("01_extract", *options)
+    row = name, f"{found['train_rows']:,.0f} flights to learn from, {found['train_late_share']:.1%} late"
+    say(f"→ {row[1]}", seconds)
+    return row
 
 
-def promote() -> dict[str, Any]:
+def train(name: str) -> Row:
+    """Train two models; the better one becomes a version."""
+    _, seconds = notebook("02_train")
+    figures = ", ".join(f"{run.name} {run.metrics['roc_auc']:.3f}" for run in OPS.runs(where=TRAINED, limit=2)[::-1])
+    row = name, f"ROC AUC {figures}; the better one is version {OPS.models()[0].version}"
+    say(f"→ {row[1]}", seconds)
+    return row
+
+
+def promote(name: str) -> Row:
     """Let the newest version through its gate, or keep the champion when the gate refuses it."""
-    run = verb("run", "notebooks/03_promote.ipynb", may_be_refused=True)
-    model = verb("models")[0]
-    gate = next(event for event in verb("history", "delays") if event["verb"] == "validate")
-    say(gate["what"] if run else f"{gate['what']}: the champion stays, as it should")
-    return {"champion": str(model["aliases"]["champion"]), "tried": gate["version"], "gate": gate["what"]}
+    found, seconds = notebook("03_promote", may_be_refused=True)
+    model = OPS.models()[0]
+    verdict = f"passed with ROC AUC {found['gate_roc_auc']:.3f}" if found else "did not pass"
+    row = name, f"version {model.version} {verdict}; champion is version {model.aliases['champion']}"
+    say(f"→ {row[1]}", seconds)
+    return row
 
 
-def verb(name: str, *arguments: str, may_be_refused: bool = False) -> Any:
-    """Type a command in the demo's folder and read its JSON; its progress goes to the terminal."""
-    say(f"$ nbmlops {name} {' '.join(arguments)}")
-    done = subprocess.run(
-        [*NBMLOPS, name, *arguments, "--json"], cwd=DEMO, stdout=subprocess.PIPE, text=True, check=False
-    )
-    answer = json.loads(done.stdout or "null")
-    if done.returncode == 0:
-        return answer
-    if may_be_refused and done.returncode == REFUSED:
-        return None
-    error = answer["error"] if answer else {"message": "no answer", "hint": ""}
-    sys.exit(f"\nnbmlops {name} ended with exit code {done.returncode}: {error['message']}\n  {error['hint']}")
+def deploy() -> tuple[str, list[Row]]:
+    """Put the champion behind HTTP, score a month, and ask about one flight as any program would."""
+    found, seconds = notebook("04_deploy")
+    url = OPS.endpoints()[0].url
+    always = 1 - found["late_share"]
+    rows = [
+        ("March over HTTP", f"{found['n_scored']:,.0f} flights by {served(url)}, {found['late_share']:.1%} late"),
+        ("  right in", f"{found['accuracy']:.1%}; who always says “on time” is right in {always:.1%}"),
+        ("  one stormy evening flight", "late" if score_one(url) == 1 else "on time"),
+    ]
+    say(f"→ {rows[0][1]}", seconds)
+    return url, rows
 
 
-def score_one(url: str) -> dict[str, Any]:
-    """Ask the endpoint about one flight, as any program would."""
+def drift() -> Row:
+    """Measure later months against the training data."""
+    found, seconds = notebook("05_drift")
+    by_month = sorted((int(name.rpartition("_")[2]), value) for name, value in found.items())
+    row = "columns that drifted", ", ".join(f"{MONTHS[month]} {value:.0f}" for month, value in by_month)
+    say(f"→ {row[0]}: {row[1]}", seconds)
+    return row
+
+
+def redeploy(url: str) -> Row:
+    """Put the champion of now behind the address of before."""
+    _, seconds = act("deploy", "delays")
+    row = "same address, now", served(url)
+    say(f"→ {row[1]} answers at the same address", seconds)
+    return row
+
+
+def undeploy() -> None:
+    """Stop the endpoint."""
+    _, seconds = act("undeploy", "delays")
+    say("→ nothing is left running", seconds)
+
+
+# ------------------------------------------------------------- commands and HTTP
+def notebook(name: str, *options: str, may_be_refused: bool = False) -> tuple[dict[str, Any], float]:
+    """Run a notebook headlessly; give what it logged to MLflow, nothing where its gate refused."""
+    run, seconds = act("run", f"notebooks/{name}.ipynb", *options, may_be_refused=may_be_refused)
+    return (dict(OPS.show(run["run_id"]).metrics) if run else {}), seconds
+
+
+def act(name: str, *arguments: str, may_be_refused: bool = False) -> tuple[Any, float]:
+    """Type a command in the demo's folder: show it and its progress, give its answer and its seconds."""
+    say(f"$ nbmlops {shlex.join([name, *arguments])}")
+    started = time.monotonic()
+    with tempfile.TemporaryFile("w+") as answer:
+        command = [*NBMLOPS, name, *arguments, "--json"]
+        process = subprocess.Popen(command, cwd=DEMO, stdout=answer, stderr=subprocess.PIPE, text=True)
+        for line in process.stderr or ():
+            say_progress(line.rstrip())
+        code = process.wait()
+        answer.seek(0)
+        found = json.loads(answer.read() or "null")
+    seconds = time.monotonic() - started
+    if code == 0:
+        return found, seconds
+    if may_be_refused and code == REFUSED:
+        return None, seconds
+    error = found["error"] if found else {"message": "no answer", "hint": ""}
+    sys.exit(f"\nnbmlops {name} ended with exit code {code}: {error['message']}\n  {error['hint']}")
+
+
+def score_one(url: str) -> int:
+    """Ask the endpoint about one flight."""
     flight = {"carrier": "UA", "origin": "EWR", "dest": "IAH", "hour": 17.0, "weekday": 4.0, "distance": 1400.0}
     weather = {"temp": 41.0, "wind_speed": 18.0, "precip": 0.1, "visib": 4.0}
-    return post(f"{url}/invocations", {"dataframe_records": [{**flight, **weather}]})
+    body = json.dumps({"dataframe_records": [{**flight, **weather}]}).encode()
+    request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
+    with HTTP.open(request, timeout=30) as response:
+        return int(json.load(response)["predictions"][0])
 
 
-def get(url: str) -> dict[str, Any]:
-    """Read JSON over HTTP."""
-    with urllib.request.urlopen(url, timeout=30) as response:
-        return dict(json.load(response))
-
-
-def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Send JSON over HTTP and read the answer."""
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return dict(json.load(response))
+def served(url: str) -> str:
+    """Ask the endpoint which model version it serves."""
+    with HTTP.open(f"{url}/ping", timeout=30) as response:
+        return str(response.headers["nbmlops-model"])
 
 
 # ---------------------------------------------------------------------- telling
-def tell(
-    first: dict[str, Any],
-    scoring: dict[str, Any],
-    answer: dict[str, Any],
-    drift: dict[str, Any],
-    second: dict[str, Any],
-    redeployed: dict[str, Any],
-    seconds: float,
-) -> None:
+def tell(rows: list[Row]) -> None:
     """Print what happened, and where to look further."""
-    trained = {
-        run["name"]: run["metrics"]["roc_auc"] for run in reversed(verb("runs", "--where", "metrics.roc_auc > 0"))
-    }
-    drifted = ", ".join(f"{name.split('_')[-1]}: {value:.0f}" for name, value in sorted(drift.items()))
-    rows = [
-        ("ROC AUC of the last training", ", ".join(f"{name} {value:.3f}" for name, value in trained.items())),
-        ("first gate", f"version {first['tried']}: {first['gate']}; champion is version {first['champion']}"),
-        ("March over HTTP", f"{scoring['n_scored']:,.0f} flights, accuracy {scoring['accuracy']:.3f}"),
-        ("  of them really late", f"{scoring['late_share']:.1%}"),
-        ("one stormy evening flight", "late" if answer["predictions"][0] == 1 else "on time"),
-        ("columns that drifted, by month", drifted),
-        ("second gate", f"version {second['tried']}: {second['gate']}; champion is version {second['champion']}"),
-        ("served at the end, same address", f"version {redeployed['version']}"),
-        ("in all", f"{seconds:.0f} seconds"),
-    ]
     heading("What happened")
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"  {name:<{width}}  {value}")
-    venv = Path(sys.executable).parent
+    commands, demo = near(Path(sys.executable).parent), near(DEMO)
     heading("Look further")
-    print(f"  cd {DEMO} && {venv / 'nbmlops'} status")
-    print("  make lab      JupyterLab on the demo project, its notebooks in notebooks/")
-    print(f"  {venv / 'mlflow'} ui --backend-store-uri sqlite:///{DEMO / '.nbmlops' / 'mlflow.db'}")
+    print(f"  {commands}/nbmlops --project {demo} status")
+    print(f"  {commands}/mlflow ui --backend-store-uri sqlite:///{demo}/.nbmlops/mlflow.db")
+    print("  make lab", flush=True)
+
+
+def near(path: Path) -> str:
+    """Word a path as seen from here, where that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)
 
 
 def heading(text: str) -> None:
@@ -168,10 +216,23 @@ def heading(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def say(text: str) -> None:
-    """Tell of one step."""
-    print(f"  {text}", flush=True)
+def say(text: str, seconds: float | None = None) -> None:
+    """Tell of one step, with the time it took at the right."""
+    took = "" if seconds is None else f"{seconds:6.1f} s"
+    print(f"  {text:<{WIDTH}}{took}".rstrip(), flush=True)
+
+
+def say_progress(line: str) -> None:
+    """Pass a command's progress on; what took no time is not worth a line."""
+    timed = re.fullmatch(r"(.+)  (\d+\.\d) s", line)
+    text, seconds = (timed[1], float(timed[2])) if timed else (line, None)
+    if seconds != 0.0:
+        room = WIDTH - 6
+        say(f"    {text if len(text) <= room else text[: room - 1] + '…'}", seconds)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted; what is still there: nbmlops status")

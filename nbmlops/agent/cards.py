@@ -75,6 +75,11 @@ class LastDrift:
     drifted: bool
     what: str
 
+    @property
+    def headline(self) -> str:
+        """What drifted, and when that was measured."""
+        return f"{self.what} ({self.at.astimezone():%Y-%m-%d %H:%M})"
+
 
 @dataclass(frozen=True)
 class Attention:
@@ -154,6 +159,26 @@ class VersionCard(Result):
         return f"verify {self.model}/{self.version}"
 
 
+LOW_DISK_BYTES = 1_000_000_000
+NO_DISK_BYTES = 100_000_000
+
+
+def disk_check(free_bytes: int) -> Check:
+    """Judge how much space the project's disk has left.
+
+    Examples
+    --------
+    >>> [disk_check(free).status for free in (99_999_999, 100_000_000, 1_000_000_000)]
+    ['fail', 'warn', 'ok']
+    """
+    found = f"{free_bytes / 1e9:,.1f} GB free"
+    if free_bytes < NO_DISK_BYTES:
+        return Check("disk", "fail", found, "Free some space, or move the project.")
+    if free_bytes < LOW_DISK_BYTES:
+        return Check("disk", "warn", found, "Free some space soon.")
+    return Check("disk", "ok", found)
+
+
 def attention_of(
     settings: tuple[SettingRow, ...],
     orphans: tuple[Run, ...],
@@ -170,9 +195,15 @@ def attention_of(
     """
     found = [Attention(f"{row.name}: {row.status}", "doctor") for row in settings if row.status not in ("", "answers")]
     found += [
-        Attention(f"endpoint {row.name} is {row.status}", "doctor --fix") for row in endpoints if row.status == "dead"
+        Attention(f"endpoint {row.name} is {row.status}", _MENDS[row.status].format(row.model, row.name))
+        for row in endpoints
+        if row.status in _MENDS
     ]
     found += [Attention(f"run {run.name} is RUNNING but its process is gone", "doctor --fix") for run in orphans]
     if last_drift and last_drift.drifted:
         found.append(Attention(f"drift: {last_drift.what}", "run the training notebook with newer data"))
     return tuple(found)
+
+
+# What mends an endpoint of a status that needs a person.
+_MENDS = {"dead": "doctor --fix", "silent": "deploy {0} --as {1}"}

@@ -1,22 +1,23 @@
 """The doctor's checks, each of which finds and words one thing, and the mends."""
 
+import functools
 import importlib.metadata
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from nbmlops.agent import files
-from nbmlops.agent.cards import Check
-from nbmlops.errors import NbmlopsError
+from nbmlops.agent.cards import Check, disk_check
+from nbmlops.errors import ConflictError, NbmlopsError
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking import git
 from nbmlops.tracking.session import owner_is_dead
 
-LOW_DISK_BYTES = 1_000_000_000
-NO_DISK_BYTES = 100_000_000
+Mend = tuple[str, Callable[[], object]]  # what was mended, once the call has done it
 
 
 def check_all(project: Project) -> list[Check]:
@@ -36,8 +37,21 @@ def check_all(project: Project) -> list[Check]:
 
 
 def mend(project: Project) -> tuple[str, ...]:
-    """Mend what can be mended without a person; an endpoint is mended by a verb, which leaves its event."""
-    return (*_mend_runs(project), *_mend_endpoints(project), *_mend_leftovers(project), *_mend_ignore(project))
+    """Mend what can be mended without a person; what resists is told of, and its check shows it still."""
+    finders = (_mend_runs, _mend_endpoints, _mend_leftovers, _mend_ignore)
+    return tuple(what for find in finders for what in _mended(project, find))
+
+
+def _mended(project: Project, find: Callable[[Project], Iterator[Mend]]) -> Iterator[str]:
+    try:
+        for what, act in find(project):
+            try:
+                act()
+                yield what
+            except NbmlopsError as exc:
+                project.notify(f"not mended: {exc}")
+    except NbmlopsError:  # what is to mend cannot be known: its check says why
+        return
 
 
 def _made(name: str, check: Callable[[Project], Check], project: Project) -> Check:
@@ -76,35 +90,43 @@ def _runs(project: Project) -> Check:
     return Check("runs", "ok", "every RUNNING run has its process")
 
 
-def _mend_runs(project: Project) -> Iterator[str]:
-    from nbmlops.tracking.mlflow import Tracking
+def _mend_runs(project: Project) -> Iterator[Mend]:
+    for run in _orphans(project):
+        yield f"run {run.name} ended FAILED", functools.partial(_end_orphan, project, run.run_id)
+
+
+def _end_orphan(project: Project, run_id: str) -> None:
+    from nbmlops.tracking.mlflow import Tracking, translated
 
     client = project.open(Tracking).client
-    for run in _orphans(project):
-        client.set_tag(run.run_id, "nbmlops.error", "its process is gone")
-        client.set_terminated(run.run_id, "FAILED")
-        yield f"run {run.name} ended FAILED"
+    with translated("The run's end"):
+        client.set_tag(run_id, "nbmlops.error", "its process is gone")
+        client.set_terminated(run_id, "FAILED")
 
 
-def _dead(project: Project) -> list[Any]:
+def _of_status(project: Project, status: str) -> list[Any]:
     from nbmlops.serving.verbs import endpoints
 
-    return [each for each in endpoints(project) if each.status == "dead"]
+    return [each for each in endpoints(project) if each.status == status]
 
 
 def _endpoints(project: Project) -> Check:
-    if dead := _dead(project):
+    if dead := _of_status(project, "dead"):
         names = ", ".join(each.name for each in dead)
         return Check("endpoints", "fail", f"wanted, but dead: {names}", "doctor --fix starts them again")
-    return Check("endpoints", "ok", "every endpoint that is wanted answers")
+    if silent := _of_status(project, "silent"):
+        names = ", ".join(each.name for each in silent)
+        again = f"deploy {silent[0].model}/{silent[0].version} --as {silent[0].name}"
+        return Check("endpoints", "fail", f"running, but they do not answer: {names}", again)
+    return Check("endpoints", "ok", "every endpoint of this machine answers")
 
 
-def _mend_endpoints(project: Project) -> Iterator[str]:
+def _mend_endpoints(project: Project) -> Iterator[Mend]:
     from nbmlops.serving.verbs import deploy
 
-    for each in _dead(project):
-        deploy(project, f"{each.model}/{each.version}", as_=each.name)
-        yield f"endpoint {each.name} started again"
+    for each in _of_status(project, "dead"):
+        start = functools.partial(deploy, project, f"{each.model}/{each.version}", as_=each.name)
+        yield f"endpoint {each.name} started again", start
 
 
 def _ownerless(project: Project) -> list[Any]:
@@ -122,12 +144,21 @@ def _leftovers(project: Project) -> Check:
     return Check("leftovers", "ok", "no server is left over")
 
 
-def _mend_leftovers(project: Project) -> Iterator[str]:
-    from nbmlops.serving import processes
-
+def _mend_leftovers(project: Project) -> Iterator[Mend]:
     for server in _ownerless(project):
+        yield f"leftover server {server.pid} stopped", functools.partial(_stop_leftover, project, server)
+
+
+def _stop_leftover(project: Project, server: Any) -> None:
+    """Stop a server when no deploy of its endpoint is under way any more that will own it."""
+    from nbmlops.serving import processes
+    from nbmlops.serving.verbs import lock
+
+    with processes.only_one(lock(project, Path(server.folder).parent.name)):
+        if server not in _ownerless(project):
+            raise ConflictError(f"Server {server.pid} has an endpoint by now, or has ended.")
         processes.stop(server.pid, server.pid_started)
-        yield f"leftover server {server.pid} stopped"
+        shutil.rmtree(server.folder, ignore_errors=True)
 
 
 # ------------------------------------------------------------------- the machine
@@ -135,11 +166,12 @@ def _kernel(_: Project) -> Check:
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     try:
-        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+        named = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
         return Check(
             "kernel", "fail", "no python3 kernel is installed", f"{sys.executable} -m ipykernel install --user"
         )
+    command = sys.executable if named in ("python", "python3") else named  # as Jupyter does when it starts one
     if shutil.which(command) is None:
         return Check(
             "kernel", "fail", f"the python3 kernel starts {command}, which is not there", "Install ipykernel again."
@@ -182,17 +214,11 @@ def _is_ignored(project: Project) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _mend_ignore(project: Project) -> Iterator[str]:
-    if not files.ignores_state(project.root / ".gitignore"):
-        files.add_ignore(project.root / ".gitignore")
-        yield ".nbmlops/ added to .gitignore"
+def _mend_ignore(project: Project) -> Iterator[Mend]:
+    gitignore = project.root / ".gitignore"
+    if not files.ignores_state(gitignore) and not (shutil.which("git") and _is_ignored(project)):
+        yield ".nbmlops/ added to .gitignore", functools.partial(files.add_ignore, gitignore)
 
 
 def _disk(project: Project) -> Check:
-    free = shutil.disk_usage(project.root).free
-    found = f"{free / 1e9:,.1f} GB free"
-    if free < NO_DISK_BYTES:
-        return Check("disk", "fail", found, "Free some space, or move the project.")
-    if free < LOW_DISK_BYTES:
-        return Check("disk", "warn", found, "Free some space soon.")
-    return Check("disk", "ok", found)
+    return disk_check(shutil.disk_usage(project.root).free)

@@ -1,6 +1,8 @@
 """The files that a new project gets; nothing that is there is ever overwritten."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 from nbmlops.project import DEFAULTS, FILE, STATE
@@ -32,11 +34,35 @@ def policy_text(name: str, tracking: str, ledger: str) -> str:
     """Word a commented ``nbmlops.toml``; a store that is not given stands there as a comment with its default."""
 
     def line(key: str, value: str) -> str:
-        return f"{key} = {json.dumps(value)}" if value else f"# {key} = {json.dumps(DEFAULTS[key])}"
+        return f"{key} = {_quoted(value)}" if value else f"# {key} = {_quoted(DEFAULTS[key])}"
 
     return _TEMPLATE.format(
-        state=STATE, name=json.dumps(name), tracking=line("tracking", tracking), ledger=line("ledger", ledger)
+        state=STATE, name=_quoted(name), tracking=line("tracking", tracking), ledger=line("ledger", ledger)
     )
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # TOML knows JSON's escapes, but no surrogates
+
+
+def create(path: Path, text: str) -> bool:
+    """Write a new file in one atomic step; when there is one already, leave it and say False."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True
+
+
+def remove(folder: Path, *, with_state: bool) -> None:
+    """Take a project's file away again, and its state where asked."""
+    (folder / FILE).unlink(missing_ok=True)
+    if with_state:
+        shutil.rmtree(folder / STATE, ignore_errors=True)
 
 
 def ignores_state(gitignore: Path) -> bool:

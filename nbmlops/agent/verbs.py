@@ -1,6 +1,8 @@
 """The project's own verbs: `init`, `status`, `doctor`, and `show`, which looks at every layer below."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from nbmlops.agent.cards import (
@@ -14,8 +16,8 @@ from nbmlops.agent.cards import (
     VersionCard,
     attention_of,
 )
-from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, StoreError, UsageError
-from nbmlops.project import FILE, Project
+from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, UsageError, nearest
+from nbmlops.project import FILE, STATE, Project
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.runs import Run
 from nbmlops.verb import AnyRef, Rows, verb
@@ -62,36 +64,40 @@ def init(
 
     Plain code
     ----------
+    import mlflow
+
     mlflow.set_tracking_uri($tracking)
-    mlflow.set_experiment($name)
+    mlflow.set_experiment($name or $experiment)
     """
     from nbmlops.agent import files
 
     folder = project.folder
     _refuse_password("--tracking", tracking)
     _refuse_password("--ledger", ledger)
-    exists = (folder / FILE).exists()
-    if exists and (name or tracking or ledger):
-        _refuse_another(project, {"name": name or "", "tracking": tracking, "ledger": ledger})
+    asked = {"name": name or "", "tracking": tracking, "ledger": ledger}
+    if (folder / FILE).exists():
+        _refuse_another(folder, asked)
     lacking = files.missing(folder)
-    kept = tuple(file for file in (FILE, ".gitignore") if file not in lacking and (folder / file).exists())
-    title = name or (project.settings.name.value if exists else folder.name)
+    kept = tuple(file for file in (FILE, ".gitignore") if file not in lacking)
     if dry_run:
+        title = name or (Project(folder).settings.name.value if FILE in kept else folder.name)
         return Initialised(title, str(folder), tracking, ledger, lacking, kept, dry_run=True)
-    if not exists:
-        (folder / FILE).write_text(files.policy_text(title, tracking, ledger), encoding="utf-8")
+    has_state = (folder / STATE).exists()
+    is_new = FILE in lacking and files.create(folder / FILE, files.policy_text(name or folder.name, tracking, ledger))
+    if not is_new:
+        _refuse_another(folder, asked)  # another process may have made it this very moment
+    made = Project(folder, surface=project.surface, notify=project.notify)
     try:
-        made = Project(folder, surface=project.surface)
         _reach(made)
-    except NbmlopsError:
-        if not exists:
-            (folder / FILE).unlink()
+    except BaseException:
+        if is_new:
+            files.remove(folder, with_state=not has_state)
         raise
     if ".gitignore" in lacking:
         files.add_ignore(folder / ".gitignore")
     settings = made.settings
     stores = scrub_text(settings.tracking.value), scrub_text(settings.ledger.value)
-    return Initialised(title, str(folder), *stores, lacking, kept)
+    return Initialised(settings.name.value, str(folder), *stores, lacking, kept)
 
 
 @verb
@@ -116,6 +122,8 @@ def status(project: Project) -> Status:
 
     Plain code
     ----------
+    import mlflow
+
     client = mlflow.MlflowClient($tracking)
     print(client.search_runs([e.experiment_id for e in client.search_experiments()], "attributes.status = 'RUNNING'"))
     print(client.search_registered_models())
@@ -168,6 +176,8 @@ def doctor(project: Project, *, fix: bool = False) -> Diagnosis:
 
     Plain code
     ----------
+    import mlflow
+
     client = mlflow.MlflowClient($tracking)
     print(client.search_experiments())
     """
@@ -208,6 +218,8 @@ def show(project: Project, what: AnyRef | None = None) -> Any:
 
     Plain code
     ----------
+    import mlflow
+
     print(mlflow.MlflowClient($tracking).get_run($what))
     """
     if what is None:
@@ -215,14 +227,17 @@ def show(project: Project, what: AnyRef | None = None) -> Any:
         if not newest:
             raise NotFoundError("There is no run yet.", "Track one: %%mlops track")
         return newest[0]
-    if "/" in what or "@" in what:
+    endpoints = {each.name: each for each in _endpoint_rows(project)}
+    if what in endpoints:
+        return endpoints[what]
+    models = _registry(project).names()
+    if re.split("[/@]", what)[0] in models:
         return _version_card(project, what)
-    for each in _endpoint_rows(project):
-        if each.name == what:
-            return each
-    if what in _registry(project).names():
-        return _version_card(project, what)
-    return _tracking(project).find(what)
+    try:
+        return _tracking(project).find(what)
+    except NotFoundError as exc:
+        known = [*endpoints, *models, *(run.name for run in _tracking(project).newest(1000))]
+        raise NotFoundError(f"There is no run, model or endpoint {what!r}.", nearest(what, known)) from exc
 
 
 # -------------------------------------------------------------------- the parts
@@ -260,9 +275,7 @@ def _reach(project: Project) -> None:
 def _state(reach: Callable[[], Any]) -> str:
     try:
         reach()
-    except StoreError as exc:
-        return exc.message
-    except ConflictError as exc:
+    except NbmlopsError as exc:
         return exc.message
     return "answers"
 
@@ -318,12 +331,12 @@ def _refuse_password(option: str, url: str) -> None:
         )
 
 
-def _refuse_another(project: Project, asked: dict[str, str]) -> None:
-    found = project.settings
-    have = {"name": found.name.value, "tracking": found.tracking.value, "ledger": found.ledger.value}
-    for key, value in asked.items():
-        if value and value != have[key]:
+def _refuse_another(folder: Path, asked: dict[str, str]) -> None:
+    have, wanted = Project(folder).settings, Project(folder, overrides=asked).settings
+    for key in asked:
+        value = getattr(have, key).value
+        if value != getattr(wanted, key).value:
             raise ConflictError(
-                f"{project.folder / FILE} exists and has {key} = {scrub_text(have[key])!r}; init never overwrites it.",
+                f"{folder / FILE} exists and has {key} = {scrub_text(value)!r}; init never overwrites it.",
                 f"Edit {key} in that file.",
             )

@@ -100,7 +100,7 @@ def deploy(
     if dry_run:
         old = _ours(_servers(project).get(name))
         return Deployment(name, "", version.name, version.version, 0, old.label if old else "", dry_run=True)
-    with processes.only_one(_lock(project, name)):
+    with processes.only_one(lock(project, name)):
         old = _ours(_servers(project).get(name))
         with _started(project, name, version, old, port) as server:
             _ledger(project).put_endpoint(name, asdict(server))
@@ -237,7 +237,7 @@ def undeploy(project: Project, endpoint: EndpointName, *, dry_run: bool = False)
     from nbmlops.serving import processes
 
     find_server(project, endpoint)
-    with processes.only_one(_lock(project, endpoint)):
+    with processes.only_one(lock(project, endpoint)):
         server = find_server(project, endpoint)
         _ours(server)
         if not dry_run:
@@ -385,7 +385,8 @@ def _folder(project: Project, name: str) -> Path:
     return project.state("endpoints", name)
 
 
-def _lock(project: Project, name: str) -> Path:
+def lock(project: Project, name: str) -> Path:
+    """Name the lock that a change of an endpoint holds."""
     return project.state("endpoint-locks", name)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from nbmlops.verb import Result
 
+STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED", "SCHEDULED")
+
 # Every MLflow tag that nbmlops writes.
 TAGS = {
     "nbmlops.host": "machine whose process owns the run",
@@ -57,7 +59,7 @@ class Run(Result):
 
 @dataclass(frozen=True)
 class Difference:
-    """One param, metric or fact in which runs differ; `gap` is last minus first, for numbers."""
+    """One metric, param, tag or fact in which runs differ; `gap` is last minus first, for numbers."""
 
     kind: str
     name: str
@@ -81,7 +83,7 @@ class Comparison(Result):
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:
-    """Collect what differs between runs: metrics first (widest relative gap first), then params, then facts.
+    """Collect what differs between runs: metrics first (widest relative gap first), then params, tags, facts.
 
     Parameters
     ----------
@@ -102,10 +104,9 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     """
     metrics = _rows("metric", [run.metrics for run in runs])
     params = _rows("param", [run.params for run in runs])
-    facts = _rows(
-        "fact", [{"status": run.status, "source": run.source, "commit": run.commit, **run.tags} for run in runs]
-    )
-    every = [*sorted(metrics, key=_relative_gap, reverse=True), *params, *facts]
+    tags = _rows("tag", [run.tags for run in runs])
+    facts = _rows("fact", [{"status": run.status, "source": run.source, "commit": run.commit} for run in runs])
+    every = [*sorted(metrics, key=_relative_gap, reverse=True), *params, *tags, *facts]
     differing = tuple(row for row in every if any(not _same(value, row.values[0]) for value in row.values))
     return Comparison(
         runs=tuple(run.run_id for run in runs),
@@ -113,6 +114,27 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
         differences=differing,
         equal=len(every) - len(differing),
     )
+
+
+def name_condition(name: str) -> str:
+    r"""Word MLflow's filter for runs of a name.
+
+    MLflow's quotation marks know no escape: the kind that the name lacks goes around it. A name
+    with both kinds is looked for with any character in their place, so compare what is found.
+
+    Examples
+    --------
+    >>> print(name_condition("Ann's"))
+    attributes.run_name = "Ann's"
+    >>> print(name_condition('Ann\'s "best"'))
+    attributes.run_name LIKE 'Ann_s "best"'
+    """
+    if "'" not in name:
+        return f"attributes.run_name = '{name}'"
+    if '"' not in name:
+        return f'attributes.run_name = "{name}"'
+    pattern = name.replace("'", "_")
+    return f"attributes.run_name LIKE '{pattern}'"
 
 
 def _rows(kind: str, tables: Sequence[Mapping[str, Any]]) -> list[Difference]:

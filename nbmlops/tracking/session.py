@@ -10,20 +10,22 @@ import socket
 import sys
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
+from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking import git
-from nbmlops.tracking.mlflow import Tracking, translated
+from nbmlops.tracking.mlflow import Tracking, fluent, translated
 
 
 @dataclass
 class _Process:
-    """What this process remembers: the error since its run began, and whether its end is watched."""
+    """What this process remembers: its run's store, the error since it began, and whether its end is watched."""
 
+    uri: str = ""
     failure: BaseException | None = None
     is_watched: bool = False
 
@@ -37,6 +39,7 @@ def begin(project: Project, name: str | None) -> Any:
     with translated("The run"):
         settle()
         _watch()
+        _process.uri = tracking.uri
         return tracking.mlflow.start_run(
             experiment_id=tracking.experiment_id,
             run_name=name,
@@ -55,17 +58,23 @@ def end(project: Project, status: str) -> None:
 
 
 def settle() -> None:
-    """End a run of ours that was left open: FAILED if a cell failed since it began, FINISHED if none did."""
+    """End a run of ours that was left open, as what has happened since it began says.
+
+    FAILED if a cell or the script raised, or ``sys.exit`` was called with another code than
+    0; KILLED if it was interrupted; else FINISHED. (``raise SystemExit(1)`` itself passes by
+    everything that Python lets one watch: call ``sys.exit``, or end the run.)
+    """
     mlflow = sys.modules.get("mlflow")
     active = mlflow.active_run() if mlflow else None
-    if mlflow and active and active.data.tags.get("nbmlops.pid") == str(os.getpid()):
-        _end(mlflow, "FINISHED" if _process.failure is None else "FAILED")
+    if active and _process.uri and active.data.tags.get("nbmlops.pid") == str(os.getpid()):
+        _end(fluent(_process.uri), _status_of(_process.failure))
     forget()
 
 
 def failed(error: BaseException) -> None:
-    """Take note that a cell, or the script, raised while a run may be open."""
-    _process.failure = error
+    """Take note that a cell, or the script, raised while a run may be open; ``sys.exit(0)`` is no failure."""
+    if not (isinstance(error, SystemExit) and error.code in (None, 0)):
+        _process.failure = error
 
 
 def forget() -> None:
@@ -73,8 +82,15 @@ def forget() -> None:
     _process.failure = None
 
 
+def _status_of(failure: BaseException | None) -> str:
+    if failure is None:
+        return "FINISHED"
+    return "KILLED" if isinstance(failure, KeyboardInterrupt) else "FAILED"
+
+
 def _end(mlflow: Any, status: str) -> None:
-    if (failure := _process.failure) is not None:
+    failure = _process.failure
+    if failure is not None and status != "FINISHED":  # an end that somebody called FINISHED has no error
         mlflow.set_tag("nbmlops.error", scrub_text(f"{type(failure).__name__}: {failure}")[:500])
     mlflow.end_run(status)
 
@@ -94,10 +110,11 @@ def owner_is_dead(tags: dict[str, str]) -> bool:
     if tags.get("nbmlops.host") != socket.gethostname() or "nbmlops.pid" not in tags:
         return False
     try:
-        started = psutil.Process(int(tags["nbmlops.pid"])).create_time()
+        process = psutil.Process(int(tags["nbmlops.pid"]))
+        is_another = abs(process.create_time() - float(tags["nbmlops.pid_started"])) > 1
+        return bool(is_another or process.status() == psutil.STATUS_ZOMBIE)  # ended, and its parent did not look yet
     except psutil.NoSuchProcess:
         return True
-    return bool(abs(started - float(tags["nbmlops.pid_started"])) > 1)
 
 
 def _code_tags(project: Project) -> dict[str, str]:
@@ -106,15 +123,28 @@ def _code_tags(project: Project) -> dict[str, str]:
 
 
 def _watch() -> None:
-    """Once a process: look at its end and, outside IPython, at the exception that ends it."""
+    """Once a process: look at its end and, outside IPython, at the exception or the exit code that ends it."""
     if _process.is_watched:
         return
     _process.is_watched = True
-    atexit.register(settle)  # runs before MLflow's own hook, which would call every open run FINISHED
-    before = sys.excepthook
+    atexit.register(_settle_at_exit)  # runs before MLflow's own hook, which would call every open run FINISHED
+    before, leave = sys.excepthook, sys.exit
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         failed(error)
         before(kind, error, trace)
 
+    def leave_noted(code: str | int | None = None) -> NoReturn:
+        failed(SystemExit(code))
+        leave(code)
+
     sys.excepthook = hook
+    sys.exit = leave_noted  # no hook of Python's tells the exit code
+
+
+def _settle_at_exit() -> None:
+    try:
+        with translated("The run's end"):
+            settle()
+    except NbmlopsError as exc:  # nobody is left to raise to
+        sys.stderr.write(f"{type(exc).__name__}: {exc}\n")

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nbmlops.errors import ConflictError, NotFoundError, UsageError
+from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, UsageError, nearest
 from nbmlops.project import Project
-from nbmlops.tracking.runs import Comparison, Run, compare_runs
-from nbmlops.verb import Numbers, Pairs, Result, Rows, RunRef, verb
+from nbmlops.tracking.runs import STATUSES, Comparison, Run, compare_runs, name_condition
+from nbmlops.verb import Numbers, Pairs, Result, Rows, RunRef, is_number, verb
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def track(project: Project, name: str | None = None, *, parameters: Pairs = {}, 
     Raises
     ------
     UsageError
-        Called where there is no Python process to track: a terminal, REST.
+        Called where there is no Python process to track: a terminal, REST; or MLflow refused a
+        parameter or tag, and the run has ended FAILED.
     StoreError
         The tracking store is out of reach.
 
@@ -78,7 +79,10 @@ def track(project: Project, name: str | None = None, *, parameters: Pairs = {}, 
 
     Plain code
     ----------
+    import mlflow
+
     mlflow.set_tracking_uri($tracking)
+    mlflow.set_experiment($experiment)
     mlflow.start_run(run_name=$name)
     mlflow.log_params($parameters)
     mlflow.set_tags($tags)
@@ -89,7 +93,12 @@ def track(project: Project, name: str | None = None, *, parameters: Pairs = {}, 
 
     begun = session.begin(project, name)
     tracking = project.open(Tracking)
-    tracking.log(begun.info.run_id, {}, parameters, tags, 0, [])
+    try:
+        tracking.log(begun.info.run_id, {}, parameters, tags, 0, [])
+    except NbmlopsError as exc:  # a run that is refused its parameters is not left open
+        session.failed(exc)
+        session.end(project, "FAILED")
+        raise
     return tracking.as_run(tracking.client.get_run(begun.info.run_id))
 
 
@@ -125,6 +134,8 @@ def end(
 
     Plain code
     ----------
+    import mlflow
+
     mlflow.end_run($status)
     """
     from nbmlops.tracking import session
@@ -189,6 +200,8 @@ def log(
 
     Plain code
     ----------
+    import mlflow
+
     mlflow.log_metrics($metrics, step=$step)
     mlflow.log_params($parameters)
     mlflow.set_tags($tags)
@@ -199,6 +212,8 @@ def log(
 
     if not (metrics or parameters or tags or artifacts):
         raise UsageError("There is nothing to log.", "Give metrics (auc=0.8), -p name=value, --tags or --artifacts.")
+    if wrong := [name for name, value in metrics.items() if not is_number(value)]:
+        raise UsageError(f"The metric {wrong[0]} is {metrics[wrong[0]]!r}, which is no number.", "Text: -p name=value")
     run_id = _meant(project, run)
     project.open(Tracking).log(run_id, metrics, parameters, tags, step, [_file(project, each) for each in artifacts])
     return Logged(run_id, len(metrics), len(parameters), len(tags), len(artifacts))
@@ -232,7 +247,10 @@ def autolog(project: Project, *, off: bool = False, models: bool = False) -> Aut
 
     Plain code
     ----------
+    import mlflow
+
     mlflow.set_tracking_uri($tracking)
+    mlflow.set_experiment($experiment)
     mlflow.sklearn.autolog(disable=$off, log_models=$models, log_datasets=False)
     """
     _needs_process(project, "autolog", "Use it in a notebook: %mlops autolog")
@@ -260,7 +278,7 @@ def runs(
     limit
         How many at most, 1 to 1,000.
     status
-        Only RUNNING, FINISHED, FAILED or KILLED ones.
+        Only RUNNING, FINISHED, FAILED, KILLED or SCHEDULED ones.
     name
         Only runs of this name.
 
@@ -272,7 +290,7 @@ def runs(
     Raises
     ------
     UsageError
-        MLflow does not understand the filter.
+        MLflow does not understand the filter, or there is no such status.
 
     Examples
     --------
@@ -282,19 +300,23 @@ def runs(
 
     Plain code
     ----------
+    import mlflow
+
     mlflow.set_tracking_uri($tracking)
-    mlflow.search_runs(filter_string=$where, max_results=$limit)
+    print(mlflow.search_runs(experiment_names=[$experiment], filter_string=$where, max_results=$limit))
     """
     from nbmlops.tracking.mlflow import Tracking
 
     if not 1 <= limit <= 1000:
         raise UsageError(f"--limit must be from 1 to 1000, not {limit}.")
+    if status and status not in STATUSES:
+        raise UsageError(f"No run has the status {status!r}.", nearest(status.upper(), STATUSES))
     conditions = [where] if where else []
     conditions += [f"attributes.status = '{status}'"] if status else []
-    conditions += [f"attributes.run_name = '{_quoted(name)}'"] if name else []
+    conditions += [name_condition(name)] if name else []
     order = f"metrics.`{sort.lstrip('-')}` {'ASC' if sort.startswith('-') else 'DESC'}" if sort else ""
     found = project.open(Tracking).newest(limit, " and ".join(conditions), order or "attributes.start_time DESC")
-    return Rows(found)
+    return Rows(run for run in found if name in ("", run.name))
 
 
 @verb
@@ -326,6 +348,8 @@ def compare(project: Project, runs: list[RunRef] = []) -> Comparison:
 
     Plain code
     ----------
+    import mlflow
+
     client = mlflow.MlflowClient($tracking)
     for run_id in $runs:
         run = client.get_run(run_id)
@@ -375,7 +399,3 @@ def _file(project: Project, name: str) -> Path:
     if not path.exists():
         raise NotFoundError(f"There is no file {path}.")
     return path
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
