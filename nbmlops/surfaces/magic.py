@@ -47,13 +47,14 @@ class NbmlopsMagics(Magics):
         try:
             return self._run(line, cell)
         except _CellRaisedError as exc:
-            raise exc.original from None
+            original = exc.original
         except NbmlopsError as exc:
             return self._raise(exc, "--traceback" in line)
         except Exception as exc:  # noqa: BLE001  # the outermost frame: a bug becomes one clear line
             from nbmlops.surfaces.call import unexpected
 
             return self._raise(unexpected(exc), "--traceback" in line)
+        raise original  # out here it keeps the cause and the context that it has
 
     def project(self, settings: dict[str, str] | None = None) -> Project:
         """Find the project around the notebook's folder; its stores stay open between cells."""
@@ -69,11 +70,12 @@ class NbmlopsMagics(Magics):
         from nbmlops.surfaces.overview import overview
         from nbmlops.surfaces.parse import INTO, OPTIONS, help_text, parse
 
-        settings, name, rest = split(_words(line))
-        if name == "help" and rest:
-            name, rest = rest[0], ["--help"]
-        if name in ("", "help"):
+        words = _words(line)
+        if words in ([], ["help"], ["--help"], ["-h"]):
             return print(overview("%mlops "))
+        settings, name, rest = split(words)
+        if name == "help":
+            name, rest = (rest or [""])[0], ["--help"]
         if "--help" in rest or "-h" in rest:
             return print(help_text(name, (*OPTIONS, INTO), prefix="%mlops "))
         call = parse(name, rest, (*OPTIONS, INTO))
@@ -179,7 +181,7 @@ def register(shell: Any) -> None:
     if hasattr(shell, "kernel") and not os.environ.get("NBMLOPS_RUN"):
         from nbmlops.surfaces.warmup import Warmup
 
-        Warmup(shell)
+        Warmup(shell, magics.project())
 
 
 def unregister(shell: Any) -> None:

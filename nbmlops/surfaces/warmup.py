@@ -1,17 +1,25 @@
-"""Import MLflow in the background while a notebook's kernel is idle, so that the first run need not wait for it."""
+"""Open the project's stores in the background while a notebook's kernel is idle, so that the first run need not wait.
 
+Most of that time is MLflow's import.
+"""
+
+import contextlib
 import importlib
 import threading
 from typing import Any
+
+from nbmlops.errors import NbmlopsError
+from nbmlops.project import Project
 
 IDLE_S = 1.5
 
 
 class Warmup:
-    """Starts the import when no cell has run for a moment, once; a cell that starts puts it off."""
+    """Starts once, when no cell has run for a moment; a cell that begins before puts it off."""
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, project: Project) -> None:
         self._shell = shell
+        self._project = project
         self._timer: threading.Timer | None = None
         shell.events.register("pre_run_cell", self._busy)
         shell.events.register("post_run_cell", self._idle)
@@ -21,11 +29,17 @@ class Warmup:
             self._timer.cancel()
 
     def _idle(self, _: Any) -> None:
-        self._timer = threading.Timer(IDLE_S, self._load)
+        self._timer = threading.Timer(IDLE_S, self._open)
         self._timer.daemon = True
         self._timer.start()
 
-    def _load(self) -> None:
+    def _open(self) -> None:
+        from nbmlops.tracking.mlflow import Tracking
+
+        for module in ("nbmlops.surfaces.call", "nbmlops.tracking.session"):
+            importlib.import_module(module)
         self._shell.events.unregister("pre_run_cell", self._busy)
         self._shell.events.unregister("post_run_cell", self._idle)
-        importlib.import_module("mlflow")
+        with contextlib.suppress(NbmlopsError):  # no project, or a store out of reach: the first verb says so
+            tracking = self._project.open(Tracking)
+            _ = tracking.experiment_id, tracking.mlflow.active_run()

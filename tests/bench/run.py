@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import first_run
 import ledger
 import loading
 from contest import Bench, measure, rows
 
-MODULES = (loading, ledger)
+MODULES = (loading, first_run, ledger)
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 HEAD = [
