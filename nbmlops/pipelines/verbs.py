@@ -46,7 +46,9 @@ def params(project: Project, notebook: NotebookPath) -> Rows[Parameter]:
 
     Plain code
     ----------
-    papermill.inspect_notebook($notebook)
+    import papermill
+
+    print(papermill.inspect_notebook($notebook))
     """
     return Rows(nb.parameters_of(nb.read(project.path(notebook))))
 
@@ -105,7 +107,11 @@ def run(
 
     Plain code
     ----------
+    import mlflow
+    import papermill
+
     mlflow.set_tracking_uri($tracking)
+    mlflow.set_experiment($experiment)
     with mlflow.start_run():
         mlflow.log_params($parameters)
         papermill.execute_notebook($notebook, $output, parameters=$parameters)

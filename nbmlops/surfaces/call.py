@@ -5,6 +5,7 @@ from typing import Any
 
 from nbmlops.errors import NbmlopsError, UsageError, nearest
 from nbmlops.project import Project
+from nbmlops.scrub import scrub_text
 from nbmlops.surfaces.parse import Call, numbers, plain_code
 from nbmlops.verb import load, parameters, ref_of
 
@@ -39,7 +40,7 @@ def split(words: Sequence[str]) -> tuple[dict[str, str], str, list[str]]:
 def perform(call: Call, project: Project) -> Any:
     """Call the verb, or word the plain code that it stands for."""
     if call.options["show_code"]:
-        return plain_code(call, project.settings.tracking.value if project.exists else "sqlite:///mlflow.db")
+        return _code(call, project)
     for name, parameter in parameters(call.name).items():
         ref = ref_of(parameter.annotation)
         if ref and ref.noun == "number" and name in call.arguments:
@@ -47,10 +48,17 @@ def perform(call: Call, project: Project) -> Any:
     return load(call.name)(project, **call.arguments)
 
 
+def _code(call: Call, project: Project) -> str:
+    if not project.exists:
+        return plain_code(call, "sqlite:///mlflow.db")
+    settings = project.settings
+    return scrub_text(plain_code(call, settings.tracking.value, settings.name.value))
+
+
 def unexpected(exc: Exception) -> NbmlopsError:
     """Wrap an error that nobody translated, keeping it as the cause: a bug of ours, and it says so."""
     error = NbmlopsError(
-        f"{type(exc).__name__}: {exc}. This is a bug in nbmlops.",
+        f"{type(exc).__name__}: {scrub_text(str(exc))}. This is a bug in nbmlops.",
         "Add --traceback to see where, and report it with that.",
     )
     error.__cause__ = exc

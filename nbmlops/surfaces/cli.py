@@ -1,5 +1,6 @@
 """The command `nbmlops`: result on stdout, progress and errors on stderr, an exit code by cause."""
 
+import os
 import signal
 import sys
 import traceback
@@ -20,19 +21,16 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        return 141
 
 
 def _main(words: list[str]) -> int:
     if words[:1] == ["--version"]:
-        print(f"nbmlops {__version__}")
+        _say(f"nbmlops {__version__}")
         return 0
     if not words or words in (["help"], ["--help"], ["-h"]):
         from nbmlops.surfaces.overview import overview
 
-        print(overview("nbmlops "))
+        _say(overview("nbmlops "))
         return 0
     as_json, shows_traceback = "--json" in words, "--traceback" in words
     try:
@@ -54,7 +52,7 @@ def _verb(words: list[str]) -> int:
     if name == "help":
         name, rest = (rest or ["help"])[0], ["--help"]
     if _asks_help(rest):
-        print(help_text(name))
+        _say(help_text(name))
         return 0
     call = parse(name, rest)
     quiet = call.options["quiet"]
@@ -62,10 +60,12 @@ def _verb(words: list[str]) -> int:
         settings.pop("project", None), surface="cli", overrides=settings, notify=_nothing if quiet else _progress
     )
     result = perform(call, project)
-    if call.options["json"]:
-        print(show.json_text(result))
+    if call.options["show_code"]:
+        _say(result)
+    elif call.options["json"]:
+        _say(show.json_text(result))
     elif not quiet:
-        print(show.text(result))
+        _say(show.text(result))
     return 0
 
 
@@ -80,10 +80,19 @@ def _failed(error: NbmlopsError, as_json: bool, shows_traceback: bool) -> int:
     if shows_traceback:
         traceback.print_exception(error)
     if as_json:
-        print(show.error_json(error))
+        _say(show.error_json(error))
     else:
         print(show.error_text(error), file=sys.stderr)
     return error.exit_code
+
+
+def _say(text: str) -> None:
+    """Print a result; a reader who has gone, as ``head`` does, ends us quietly and as the shell expects."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def _progress(line: str) -> None:

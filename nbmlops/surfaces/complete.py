@@ -70,7 +70,7 @@ def _values(parameter: inspect.Parameter, project: Project, variables: Mapping[s
     own = [n for n, v in variables.items() if not n.startswith("_") and ref.accepts and ref.accepts(v)]
     try:
         return [*own, *_names(ref, project)]
-    except NbmlopsError:  # no project, or a store out of reach: what is known without them still helps
+    except (NbmlopsError, OSError):  # no project, or something out of reach: what is known without it still helps
         return own
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from nbmlops.errors import NbmlopsError, UsageError
 from nbmlops.project import Project
 
 CELL_VERBS = ("track",)
+_OUR_LINE = re.compile(r"\s*(?:[\w, ]+=\s*)?%%?mlops\s+")
 
 
 @magics_class
@@ -172,9 +174,7 @@ def register(shell: Any) -> None:
     """Register the magic, its completion, the display of results, and what follows cells."""
     magics = NbmlopsMagics(shell)
     shell.register_magics(magics)
-    for key in ("%mlops", "%%mlops"):
-        shell.set_hook("complete_command", _complete(magics), str_key=key)
-    shell.set_hook("complete_command", _complete(magics), re_key=r"\s*[\w, ]+=\s*%mlops")
+    shell.Completer.custom_matchers.append(_matcher(magics))
     display_results(shell)
     shell.events.register("post_run_cell", _note_failure)
     _aim_mlflow(magics.project())
@@ -188,6 +188,8 @@ def unregister(shell: Any) -> None:
     """Take the magic back."""
     shell.magics_manager.magics["line"].pop("mlops", None)
     shell.magics_manager.magics["cell"].pop("mlops", None)
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [each for each in matchers if getattr(each, "matcher_identifier", "") != "nbmlops"]
     shell.events.unregister("post_run_cell", _note_failure)
 
 
@@ -225,14 +227,24 @@ def _note_failure(result: Any) -> None:
         session.failed(result.error_in_exec)
 
 
-def _complete(magics: NbmlopsMagics) -> Any:
-    def complete(_: Any, event: Any) -> list[str]:
+def _matcher(magics: NbmlopsMagics) -> Any:
+    """Make IPython's matcher for our lines; where it knows something, IPython offers nothing of its own beside it."""
+    from IPython.core.completer import SimpleCompletion, context_matcher
+
+    @context_matcher(identifier="nbmlops", priority=100)
+    def matcher(context: Any) -> dict[str, Any]:
+        ours = _OUR_LINE.match(context.text_until_cursor)
+        if ours is None:
+            return {"completions": []}
         from nbmlops.surfaces.complete import candidates
 
-        before = event.text_until_cursor.partition("mlops")[2]
-        return candidates(before, magics.project(), magics.shell.user_ns)
+        before = context.text_until_cursor[ours.end() :]
+        found = candidates(before, magics.project(), magics.shell.user_ns)
+        typed = before.rpartition(" ")[2]
+        completions = [SimpleCompletion(word) for word in found]
+        return {"completions": completions, "suppress": True, "ordered": True, "matched_fragment": typed}
 
-    return complete
+    return matcher
 
 
 def _words(line: str) -> list[str]:

@@ -80,8 +80,8 @@ def help_text(
     return page.getvalue().rstrip()
 
 
-def plain_code(call: Call, tracking: str) -> str:
-    """Fill the verb's "Plain code" section with the arguments of a call.
+def plain_code(call: Call, tracking: str, experiment: str = "Default") -> str:
+    """Fill the verb's "Plain code" section with a call's arguments, and the project's store and experiment.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def plain_code(call: Call, tracking: str) -> str:
     if not section:
         raise UsageError(f"{call.name} stands for no MLflow or papermill code.")
     defaults = {key: p.default for key, p in parameters(call.name).items() if p.default is not inspect.Parameter.empty}
-    values = defaults | call.arguments | {"tracking": tracking}
+    values = defaults | {"tracking": tracking, "experiment": experiment} | call.arguments
 
     def fill(field: re.Match[str]) -> str:
         return repr(values[field[1]]) if field[1] in values else field[0]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,8 @@ def _body(raw: bytes) -> dict[str, Any]:
 
 def _folder(root: Path, name: Any) -> Path:
     """Resolve a folder below the server's root, and none outside it."""
-    if not isinstance(name, str):
-        raise UsageError("folder must be text.")
+    if not isinstance(name, str) or "\0" in name:
+        raise UsageError("folder must be the text of a path.", 'For instance "folder": "projects/flights".')
     root = root.resolve()
     folder = (root / name.lstrip("/")).resolve()
     if not folder.is_relative_to(root):
@@ -106,12 +107,13 @@ def _folder(root: Path, name: Any) -> Path:
 
 
 def _foreign(status: int, cause: Any) -> NbmlopsError:
-    message = getattr(cause, "log_message", None) or getattr(cause, "reason", None) or f"HTTP {status}"
+    said = getattr(cause, "log_message", None) or getattr(cause, "reason", None)
+    message = said or f"{HTTPStatus(status).phrase} (HTTP {status})."
     return UsageError(str(message)) if status < 500 else NbmlopsError("The server failed; its log tells why.")
 
 
 def _load_jupyter_server_extension(app: Any) -> None:
     """Add the routes to a Jupyter server."""
     base = app.web_app.settings["base_url"]
-    routes = [("verbs", Verbs), (r"verbs/([a-z_-]+)", Verb)]
+    routes = [("verbs", Verbs), ("verbs/([^/]+)", Verb)]
     app.web_app.add_handlers(".*$", [(url_path_join(base, "nbmlops", route), handler) for route, handler in routes])

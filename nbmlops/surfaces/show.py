@@ -2,7 +2,9 @@
 
 import dataclasses
 import html
+import re
 import shutil
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +21,7 @@ MAX_CELL = 120
 _GOOD = {"ok", "pass", "passed", "finished", "answers", "ready", "completed", "sound", "yes"}
 _BAD = {"fail", "failed", "dead", "killed", "drifted", "broken", "gateerror"}
 _WARN = {"warn", "running", "skip", "skipped"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # a terminal would obey them
 _COLORS = {"good": "#1a7f37", "bad": "#cf222e", "warn": "#9a6700"}
 
 
@@ -46,10 +49,10 @@ def text(result: Any, prefix: str = "nbmlops ") -> str:
     """Show a result as text for a terminal; `prefix` begins the next command to type."""
     card = card_of(result)
     width = shutil.get_terminal_size((120, 24)).columns
-    parts = [card.headline] if card.headline else []
+    parts = [_wrapped(card.headline, width)] if card.headline else []
     if card.facts:
         longest = max(len(name) for name, _ in card.facts)
-        parts.append("\n".join(f"  {name:<{longest}}  {value}" for name, value in card.facts))
+        parts.append("\n".join(_wrapped(value, width, f"  {name:<{longest}}  ") for name, value in card.facts))
     parts += [_text_table(table, width) for table in card.tables]
     if card.next_step:
         parts.append(f"next: {prefix}{card.next_step}")
@@ -100,10 +103,10 @@ def card_of(result: Any) -> Card:
         if _is_table(value):
             tables.append(_table(_words(name), value))
         elif isinstance(value, Mapping) and len(value) > 3:
-            tables.append(Table(_words(name), ("name", "value"), [(str(k), cell(v)) for k, v in value.items()]))
+            tables.append(Table(_words(name), ("name", "value"), [(cell(k), cell(v, k)) for k, v in value.items()]))
         else:
             facts.append((_words(name), cell(value, name)))
-    return Card(str(getattr(result, "headline", "")), facts, tables, str(getattr(result, "next_step", "")))
+    return Card(cell(getattr(result, "headline", "")), facts, tables, cell(getattr(result, "next_step", "")))
 
 
 def cell(value: Any, name: str = "") -> str:
@@ -125,12 +128,12 @@ def cell(value: Any, name: str = "") -> str:
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {cell(item)}" for key, item in value.items())
+        return ", ".join(f"{cell(key)} {cell(item, key)}" for key, item in value.items())
     if isinstance(value, tuple | list):
         return ", ".join(cell(item) for item in value[:10]) + (f", … {len(value) - 10:,} more" if value[10:] else "")
     if dataclasses.is_dataclass(value):
         return str(getattr(value, "headline", "")) or ", ".join(cell(v, n) for n, v in _shown(value))
-    shown = scrub_text(str(value))
+    shown = _CONTROL.sub(" ", scrub(str(value), name))
     return shown[:8] if name.endswith("_id") and len(shown) == 32 else shown
 
 
@@ -170,6 +173,21 @@ def _text_table(table: Table, width: int) -> str:
     if more := len(table.rows) - len(rows):
         aligned.append(f"  … {more:,} more; --json has all of them")
     return "\n".join([table.title, *aligned] if table.title else aligned)
+
+
+def _wrapped(value: str, width: int, begin: str = "") -> str:
+    """Break a text between its words; one that is longer than a line stays whole, so that it can be copied."""
+    return (
+        textwrap.fill(
+            value,
+            width,
+            initial_indent=begin,
+            subsequent_indent=" " * len(begin),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        or begin
+    )
 
 
 def _clip(value: str, size: int) -> str:

@@ -31,6 +31,7 @@ class Tracking:
         self._artifacts = artifacts
         with translated(f"The tracking store at {scrub_text(uri)}"):
             _write_ahead(uri)
+            _knock(uri)
             self.client = self.mlflow.MlflowClient(self.uri, self.uri)
             self.client.get_experiment_by_name(experiment)
 
@@ -199,7 +200,7 @@ def _cause(exc: BaseException) -> str:
         root = deeper
     if isinstance(root, OSError) and root.strerror:
         return root.strerror
-    text = scrub_text(str(exc)).strip()
+    text = scrub_text(str(exc)).strip().removeprefix(f"{getattr(exc, 'error_code', '')}: ")  # a server's
     return text.splitlines()[0] if text else type(exc).__name__
 
 
@@ -210,3 +211,12 @@ def _write_ahead(uri: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _knock(uri: str) -> None:
+    """Connect once to a database server: MLflow by itself asks a silent one again and again, for two minutes."""
+    if uri.startswith("postgresql"):
+        import sqlalchemy as sa
+
+        engine = sa.create_engine(uri, poolclass=sa.NullPool, connect_args={"connect_timeout": 10})
+        engine.connect().close()
