@@ -6,7 +6,6 @@ No store is named here, and none is imported.
 import itertools
 import os
 import re
-import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from nbmlops.errors import NotFoundError, UsageError, nearest
 
 FILE = "nbmlops.toml"
 STATE = ".nbmlops"
+BUSY_TIMEOUT_S = 60  # that one writer of an SQLite file waits for another
 DEFAULTS = {
     "tracking": f"sqlite:///{STATE}/mlflow.db",
     "ledger": f"sqlite:///{STATE}/ledger.db",
@@ -269,6 +269,14 @@ def _resolve(setting: Setting, root: Path) -> Setting:
     return setting
 
 
-def python_command(module: str, *arguments: str) -> list[str]:
-    """Word the command that runs one of our modules in a process of its own, with this interpreter."""
-    return [sys.executable, "-m", module, *arguments]
+def patient(uri: str) -> str:
+    """Give SQLite a busy timeout, so that many notebooks at once wait for each other.
+
+    Examples
+    --------
+    >>> patient("sqlite:////p/mlflow.db")
+    'sqlite:////p/mlflow.db?timeout=60'
+    """
+    if uri.startswith("sqlite") and "?" not in uri:
+        return f"{uri}?timeout={BUSY_TIMEOUT_S}"
+    return uri

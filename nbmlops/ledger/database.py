@@ -15,10 +15,8 @@ import sqlalchemy as sa
 from nbmlops.errors import ConflictError, StoreError
 from nbmlops.ledger.events import GENESIS, Anchor, Draft, Event, first_break
 from nbmlops.ledger.tables import ENDPOINTS, EVENTS, REVISIONS
-from nbmlops.project import Project
+from nbmlops.project import BUSY_TIMEOUT_S, Project
 from nbmlops.scrub import scrub_text
-
-BUSY_TIMEOUT_S = 60
 
 
 class Ledger:

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import psutil
 
 from nbmlops.errors import DeployError
-from nbmlops.project import STATE, python_command
+from nbmlops.project import STATE
 from nbmlops.scrub import scrub_text
 from nbmlops.serving.endpoints import ServerSpec
 
@@ -67,7 +68,7 @@ def start(folder: Path, spec: ServerSpec, log: Path) -> Ready:
     with log.open("ab") as output:
         already = output.tell()
         process = subprocess.Popen(
-            python_command(MODULE, str(folder / SPEC_FILE)),
+            [sys.executable, "-m", MODULE, str(folder / SPEC_FILE)],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,

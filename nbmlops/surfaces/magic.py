@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from traitlets import Bool
 
 from nbmlops.errors import NbmlopsError, UsageError
-from nbmlops.project import Project
+from nbmlops.project import Project, patient
 
 CELL_VERBS = ("track",)
 _OUR_LINE = re.compile(r"\s*(?:[\w, ]+=\s*)?%%?mlops\s+")
@@ -217,7 +217,7 @@ def _aim_mlflow(project: Project) -> None:
         print(f"nbmlops: {exc}", file=sys.stderr)
         return
     if settings:
-        os.environ.setdefault("MLFLOW_TRACKING_URI", settings.tracking.value)
+        os.environ.setdefault("MLFLOW_TRACKING_URI", patient(settings.tracking.value))
         os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", settings.name.value)
 
 

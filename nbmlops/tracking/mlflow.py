@@ -1,6 +1,7 @@
 """The one file that talks to MLflow's tracking store; MLflow is imported when it is first used."""
 
 import contextlib
+import fcntl
 import functools
 import logging
 import os
@@ -11,13 +12,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError, nearest
-from nbmlops.project import STATE, Project
+from nbmlops.project import BUSY_TIMEOUT_S, STATE, Project, patient
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.runs import Run
 
-BUSY_TIMEOUT_S = 60
 # Without these MLflow asks a silent server again and again, for minutes.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
 # Standard output is for results, and progress is told in our own words.
 _SILENCE = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
@@ -26,14 +26,14 @@ class Tracking:
     """A project's MLflow: the client, and the experiment that its runs are in."""
 
     def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
-        self.uri = client_uri(uri)
+        self.uri = patient(uri)
         self.experiment = experiment
         self._artifacts = artifacts
         with translated(f"The tracking store at {scrub_text(uri)}"):
-            _write_ahead(uri)
             _knock(uri)
             self.client = self.mlflow.MlflowClient(self.uri, self.uri)
-            self.client.get_experiment_by_name(experiment)
+            with _tables_made_once(uri):
+                self.client.get_experiment_by_name(experiment)
 
     @classmethod
     def of(cls, project: Project) -> Self:
@@ -137,19 +137,6 @@ class Tracking:
                 (self.client.log_artifacts if path.is_dir() else self.client.log_artifact)(run_id, str(path))
 
 
-def client_uri(uri: str) -> str:
-    """Give SQLite a busy timeout, so that many notebooks at once wait for each other.
-
-    Examples
-    --------
-    >>> client_uri("sqlite:////p/mlflow.db")
-    'sqlite:////p/mlflow.db?timeout=60'
-    """
-    if uri.startswith("sqlite") and "?" not in uri:
-        return f"{uri}?timeout={BUSY_TIMEOUT_S}"
-    return uri
-
-
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turn MLflow's and its stores' errors into ours; `what` begins the message."""
@@ -204,13 +191,25 @@ def _cause(exc: BaseException) -> str:
     return text.splitlines()[0] if text else type(exc).__name__
 
 
-def _write_ahead(uri: str) -> None:
-    """Let readers of an embedded store go on while one writes; the file remembers it."""
-    path = uri.removeprefix("sqlite:///").partition("?")[0]
-    if uri.startswith("sqlite:///") and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def _tables_made_once(uri: str) -> Iterator[None]:
+    """Let one process make an embedded store's tables while others wait: MLflow lets them race, and most would die.
+
+    Once the tables are there all go on together, and readers while one writes: the file remembers that (WAL).
+    """
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if not uri.startswith("sqlite:///") or path.name == ":memory:":
+        yield
+        return
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # takes a second, and nobody should wait for that
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
         with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+            has_tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+            fcntl.flock(lock, fcntl.LOCK_SH if has_tables else fcntl.LOCK_EX)
             connection.execute("PRAGMA journal_mode=WAL")
+        yield
 
 
 def _knock(uri: str) -> None:
