@@ -22,7 +22,11 @@ _GOOD = {"ok", "pass", "passed", "finished", "answers", "ready", "completed", "s
 _BAD = {"fail", "failed", "dead", "killed", "drifted", "broken", "gateerror"}
 _WARN = {"warn", "running", "skip", "skipped"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # a terminal would obey them
-_COLORS = {"good": "#1a7f37", "bad": "#cf222e", "warn": "#9a6700"}
+_COLORS = {  # the theme's own, where there is one
+    "good": "var(--jp-success-color1,#1a7f37)",
+    "bad": "var(--jp-error-color1,#cf222e)",
+    "warn": "var(--jp-warn-color1,#9a6700)",
+}
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,7 @@ def error_text(error: NbmlopsError, prefix: str = "nbmlops ") -> str:
 def card_of(result: Any) -> Card:
     """Reduce a result to a card: its one-line verdict, facts, tables and next step."""
     if isinstance(result, Rows):
-        noun = type(result[0]).__name__ if result else ""
-        head = result.headline or (f"{len(result)} of {noun}" if result else "Nothing yet.")
+        head = result.headline or (_counted(result) if result else "Nothing yet.")
         return Card(head, tables=[_table("", result)] if result else [])
     if not dataclasses.is_dataclass(result):
         return Card(cell(result))
@@ -157,8 +160,14 @@ def _table(title: str, rows: Sequence[Any]) -> Table:
     return Table(title, [_words(name) for name in filled], list(zip(*(cells[name] for name in filled), strict=True)))
 
 
+def _counted(rows: Sequence[Any]) -> str:
+    noun = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(rows[0]).__name__).lower()
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{len(rows):,} {noun if len(rows) == 1 else plural}"
+
+
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return re.sub("_s$", " (s)", name).replace("_", " ")
 
 
 # ----------------------------------------------------------------------- text
@@ -205,7 +214,7 @@ def _html(card: Card, max_rows: int, prefix: str) -> str:
     parts += [_html_table(table, max_rows) for table in card.tables]
     if card.next_step:
         parts.append(f'<div style="margin-top:4px">next: <code>{_escaped(prefix + card.next_step)}</code></div>')
-    style = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.5"
+    style = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.5;overflow-x:auto"
     return f'<div class="nbmlops-card" style="{style}">{"".join(parts)}</div>'
 
 

@@ -153,6 +153,11 @@ def test_the_next_step_is_typed_as_the_surface_types(prefix: str, shown: str) ->
     assert text(report(), prefix).endswith(shown)
 
 
+@pytest.mark.parametrize(("n", "headline"), [(1, "1 check"), (2, "2 checks"), (1234, "1,234 checks")])
+def test_a_listing_counts_its_rows(n: int, headline: str) -> None:
+    assert text(Rows(report(n=n).checks)).splitlines()[0] == headline
+
+
 def test_an_empty_listing_says_so() -> None:
     assert text(Rows()) == "Nothing yet."
     assert Page(to_html(Rows())).words == "Nothing yet."
