@@ -16,6 +16,7 @@
       ConflictError           12  409  exists, but its state forbids it
 
 A message says what happened and what was expected; the hint says what to do next.
+A command in a hint stands in backticks and without a prefix: each surface spells it its own way.
 """
 
 import difflib
@@ -32,7 +33,7 @@ class NbmlopsError(Exception):
     message
         What happened, and what was expected.
     hint
-        What to do next; one line, may be empty.
+        What to do next; may be empty. A command stands in backticks: ``"Make one: `init`"``.
     """
 
     exit_code: ClassVar[int] = 1

@@ -118,7 +118,7 @@ class Project:
             return root
         raise NotFoundError(
             f"No {FILE} in {self._start} or above it, so there is no project here.",
-            "Make one with: nbmlops init   (in a notebook: %mlops init)",
+            "Make one: `init`",
         )
 
     @property
@@ -172,10 +172,10 @@ def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
         The file is not TOML, or has a key that does not exist or a value of a wrong type;
         the message names file and line, the hint the nearest key.
     """
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise UsageError(f"{path} is not valid TOML: {exc}.", "Mend that line and try again.") from exc
     check_keys(content, KEYS, (), path, text)
     stores = content.get("stores", {})

@@ -1,5 +1,6 @@
 """What the project's own verbs return, and what of it needs attention: pure."""
 
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -179,6 +180,17 @@ def disk_check(free_bytes: int) -> Check:
     return Check("disk", "ok", found)
 
 
+def deploy_again(version: str, endpoint: str) -> str:
+    """Word the command that puts a new server in the place of one that hangs.
+
+    Examples
+    --------
+    >>> deploy_again("delays/3", "shop window")
+    "deploy delays/3 --as 'shop window'"
+    """
+    return f"deploy {version} --as {shlex.quote(endpoint)}"
+
+
 def attention_of(
     settings: tuple[SettingRow, ...],
     orphans: tuple[Run, ...],
@@ -195,15 +207,12 @@ def attention_of(
     """
     found = [Attention(f"{row.name}: {row.status}", "doctor") for row in settings if row.status not in ("", "answers")]
     found += [
-        Attention(f"endpoint {row.name} is {row.status}", _MENDS[row.status].format(row.model, row.name))
+        Attention(f"endpoint {row.name} is {row.status}", mend)
         for row in endpoints
-        if row.status in _MENDS
+        for mend in [{"dead": "doctor --fix", "silent": deploy_again(row.model, row.name)}.get(row.status)]
+        if mend
     ]
     found += [Attention(f"run {run.name} is RUNNING but its process is gone", "doctor --fix") for run in orphans]
     if last_drift and last_drift.drifted:
         found.append(Attention(f"drift: {last_drift.what}", "run the training notebook with newer data"))
     return tuple(found)
-
-
-# What mends an endpoint of a status that needs a person.
-_MENDS = {"dead": "doctor --fix", "silent": "deploy {0} --as {1}"}

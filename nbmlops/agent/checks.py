@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops.agent import files
-from nbmlops.agent.cards import Check, disk_check
+from nbmlops.agent.cards import Check, deploy_again, disk_check
 from nbmlops.errors import ConflictError, NbmlopsError
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
@@ -116,7 +116,7 @@ def _endpoints(project: Project) -> Check:
         return Check("endpoints", "fail", f"wanted, but dead: {names}", "doctor --fix starts them again")
     if silent := _of_status(project, "silent"):
         names = ", ".join(each.name for each in silent)
-        again = f"deploy {silent[0].model}/{silent[0].version} --as {silent[0].name}"
+        again = deploy_again(f"{silent[0].model}/{silent[0].version}", silent[0].name)
         return Check("endpoints", "fail", f"running, but they do not answer: {names}", again)
     return Check("endpoints", "ok", "every endpoint of this machine answers")
 

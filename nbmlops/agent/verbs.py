@@ -225,7 +225,7 @@ def show(project: Project, what: AnyRef | None = None) -> Any:
     if what is None:
         newest = _tracking(project).newest(1)
         if not newest:
-            raise NotFoundError("There is no run yet.", "Track one: %%mlops track")
+            raise NotFoundError("There is no run yet.", "Track one: `track NAME`")
         return newest[0]
     endpoints = {each.name: each for each in _endpoint_rows(project)}
     if what in endpoints:
@@ -269,7 +269,7 @@ def _reach(project: Project) -> None:
     project.notify(f"tracking store {scrub_text(project.settings.tracking.value)}")
     _ = _tracking(project).experiment_id
     project.notify(f"ledger {scrub_text(project.settings.ledger.value)}")
-    _ledger(project)
+    _ledger(project).close()
 
 
 def _state(reach: Callable[[], Any]) -> str:

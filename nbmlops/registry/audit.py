@@ -96,7 +96,7 @@ def judge_types(
         trust = " ".join(f"--trust {name}" for name in foreign)
         raise ApprovalError(
             f"Loading this model runs code from outside scikit-learn: {', '.join(missing)}.",
-            f"If you trust it, say so: {command} {trust}",
+            f"If you trust it, say so: `{command} {trust}`",
             rule="untrusted types",
         )
     return own, foreign

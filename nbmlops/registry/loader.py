@@ -48,7 +48,7 @@ def verified_copy(project: Project, model: str | ModelVersion, *, into: Path | N
     if wrong := differences(kept, manifest_of(folder)):
         raise ConflictError(
             f"{version.label} is not what was registered: {'; '.join(wrong)}.",
-            f"Restore its files, or go back: rollback {version.name}",
+            f"Restore its files, or go back: `rollback {version.name}`",
         )
     return folder
 
@@ -75,7 +75,7 @@ def kept_manifest(project: Project, version: ModelVersion) -> Manifest:
     if not events:
         raise ApprovalError(
             f"{version.label} was not registered by nbmlops, so there is no manifest to check its bytes against.",
-            f"Register these bytes as a version of their own: register models:/{version.label} {version.name}",
+            f"Register these bytes as a version of their own: `register models:/{version.label} {version.name}`",
             rule="no manifest",
         )
     manifest = tuple(ManifestFile(**file) for file in events[0].result["manifest"])
@@ -83,7 +83,7 @@ def kept_manifest(project: Project, version: ModelVersion) -> Manifest:
         raise ConflictError(
             f"{version.label}: its tag nbmlops.digest says {version.digest[:12] or 'nothing'}, "
             f"the ledger's event {events[0].seq} says {digest_of(manifest)[:12]}.",
-            f"Find out who changed it: history {version.name}",
+            f"Find out who changed it: `history {version.name}`",
         )
     return manifest
 

@@ -64,7 +64,7 @@ class Registry:
             with translated("The model"):
                 found = self._client.get_registered_model(name).aliases
         except NotFoundError as exc:
-            hint = nearest(name, self.names()) or f"Register one: register MODEL {name}"
+            hint = nearest(name, self.names()) or f"Register one: `register MODEL {name}`"
             raise NotFoundError(f"There is no registered model {name!r}.", hint) from exc
         return {alias: str(version) for alias, version in found.items()}
 
@@ -220,7 +220,7 @@ class Registry:
         names = [model.name for model in logged]
         raise NotFoundError(
             f"Run {run.info.run_name or run_id} logged no model{f' {path!r}' if path else ''}.",
-            nearest(path, names) or "Register a fitted model instead: register MODEL NAME",
+            nearest(path, names) or "Register a fitted model instead: `register MODEL NAME`",
         )
 
     @contextlib.contextmanager

@@ -285,7 +285,7 @@ def rollback(project: Project, model: ModelRef, *, reason: str = "", dry_run: bo
     if not before:
         raise ConflictError(
             f"{wanted.name}@{wanted.alias} is version {current.version}, and there is none before it.",
-            f"See what there was: history {wanted.name}",
+            f"See what there was: `history {wanted.name}`",
         )
     if not dry_run:
         registry.set_alias(wanted.name, wanted.alias, before)
@@ -397,7 +397,7 @@ def _evidence(project: Project, version: ModelVersion, gate: str | None) -> Evid
     option = f" --gate {gate}" if gate else ""
     raise GateError(
         f"No passed report{asked} is about the bytes of {version.label}, so no alias moves to it.",
-        f"validate {version.label}{option}",
+        f"`validate {version.label}{option}`",
     )
 
 

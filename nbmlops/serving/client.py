@@ -101,4 +101,4 @@ def _told(server: Server, exc: urllib.error.HTTPError) -> DataError | StoreError
 
 def unreachable(server: Server, reason: str) -> StoreError:
     """Word that an endpoint does not answer, and how it comes back."""
-    return StoreError(f"The endpoint {server.endpoint} at {server.url} does not answer: {reason}.", server.again)
+    return StoreError(f"The endpoint {server.endpoint} at {server.url} does not answer: {reason}.", f"`{server.again}`")

@@ -257,7 +257,9 @@ def find_server(project: Project, endpoint: str) -> Server:
     """
     known = _servers(project)
     if endpoint not in known:
-        raise NotFoundError(f"There is no endpoint {endpoint!r}.", nearest(endpoint, known) or "Make one: deploy MODEL")
+        raise NotFoundError(
+            f"There is no endpoint {endpoint!r}.", nearest(endpoint, known) or "Make one: `deploy MODEL`"
+        )
     return known[endpoint]
 
 

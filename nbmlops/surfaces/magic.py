@@ -103,20 +103,27 @@ class NbmlopsMagics(Magics):
         """Put the notebook's variable in the place of its name, where the argument takes one of its kind."""
         from nbmlops.verb import parameters, ref_of
 
-        def taken(value: Any, accepts: Any) -> Any:
-            found = self.shell.user_ns.get(value) if isinstance(value, str) else None
-            return found if found is not None and accepts(found) else value
-
         for name, parameter in parameters(call.name).items():
             ref = ref_of(parameter.annotation)
             if ref and ref.accepts and name in call.arguments:
                 given = call.arguments[name]
-                is_pairs = isinstance(given, dict)
                 call.arguments[name] = (
-                    {key: taken(value, ref.accepts) for key, value in given.items()}
-                    if is_pairs
-                    else taken(given, ref.accepts)
+                    {key: self._variable(value, ref) for key, value in given.items()}
+                    if isinstance(given, dict)
+                    else self._variable(given, ref)
                 )
+
+    def _variable(self, value: Any, ref: Any) -> Any:
+        """Give the variable that a word names, or the word itself."""
+        known = self.shell.user_ns
+        if not isinstance(value, str) or value not in known:
+            return value
+        if ref.accepts(known[value]):
+            return _named(known[value], value)
+        if ref.noun == "data":  # a table's file has an ending, so a bare name was meant as a variable
+            kind = type(known[value]).__name__
+            raise UsageError(f"The variable {value} is of type {kind}.", "Name a DataFrame, or give a file's path.")
+        return value
 
     def _track(self, cell: str, project: Project) -> Any:
         """Run a cell inside the run that has just begun, and end it as the cell ended."""
@@ -148,9 +155,10 @@ class NbmlopsMagics(Magics):
                 display(value)
 
     def _raise(self, error: NbmlopsError, asked: bool) -> None:
-        from nbmlops.surfaces.show import text
+        from nbmlops.surfaces.show import spelled, text
         from nbmlops.verb import Result
 
+        error.hint = spelled(error.hint, "%mlops ")
         report = getattr(error, "report", None)
         if isinstance(report, Result):
             from IPython.display import display
@@ -245,6 +253,17 @@ def _matcher(magics: NbmlopsMagics) -> Any:
         return {"completions": completions, "suppress": True, "ordered": True, "matched_fragment": typed}
 
     return matcher
+
+
+def _named(found: Any, name: str) -> Any:
+    """Let a table go by its variable's name in reports; the variable itself stays as it is."""
+    from nbmlops.verb import is_frame
+
+    if not is_frame(found) or "name" in found.attrs:
+        return found
+    table = found.copy(deep=False)
+    table.attrs["name"] = name
+    return table
 
 
 def _words(line: str) -> list[str]:

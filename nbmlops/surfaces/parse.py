@@ -188,7 +188,7 @@ def _usage_error(name: str, exc: CycloptsError) -> UsageError:
         message = f"{name} needs {exc.argument.name.lstrip('-').upper()}."
     else:
         message = str(exc)
-    return UsageError(message, f"All of its options: {name} --help")
+    return UsageError(message, f"All of its options: `{name} --help`")
 
 
 def _sections(doc: str | None) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from nbmlops.errors import NbmlopsError
 from nbmlops.scrub import scrub, scrub_text
 from nbmlops.strict_json import dumps, plain
 from nbmlops.verb import Result, Rows
+from nbmlops.vocabulary import VERBS
 
 MAX_HTML_BYTES = 100_000
 MAX_ROWS = 200
@@ -90,7 +91,24 @@ def error_text(error: NbmlopsError, prefix: str = "nbmlops ") -> str:
     """Show an error as text: its report first where it has one, then what happened and what to do."""
     report = getattr(error, "report", None)
     shown = f"{text(report, prefix)}\n\n" if isinstance(report, Result) else ""
-    return f"{shown}{type(error).__name__}: {scrub_text(str(error))}"
+    return f"{shown}{type(error).__name__}: {spelled(scrub_text(str(error)), prefix)}"
+
+
+def spelled(words: str, prefix: str) -> str:
+    """Spell the commands in a text, which stand in backticks, as they are typed on one surface.
+
+    Examples
+    --------
+    >>> spelled("Look at it: `history delays`", "%mlops ")
+    'Look at it: %mlops history delays'
+    >>> spelled("There is no column `late`.", "%mlops ")
+    'There is no column `late`.'
+    """
+
+    def command(found: re.Match[str]) -> str:
+        return f"{prefix}{found[1]}" if found[1].split()[0] in VERBS else found[0]
+
+    return re.sub(r"`(\w[^`]*)`", command, words)
 
 
 # ------------------------------------------------------------------- the card

@@ -17,7 +17,7 @@ from nbmlops.scrub import scrub_text
 from nbmlops.tracking.runs import Run
 
 # Without these MLflow asks a silent server again and again, for minutes.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
 # Standard output is for results, and progress is told in our own words.
 _SILENCE = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
@@ -31,8 +31,9 @@ class Tracking:
         self._artifacts = artifacts
         with translated(f"The tracking store at {scrub_text(uri)}"):
             _knock(uri)
-            self.client = self.mlflow.MlflowClient(self.uri, self.uri)
+            mlflow = self.mlflow
             with _tables_made_once(uri):
+                self.client = mlflow.MlflowClient(self.uri, self.uri)
                 self.client.get_experiment_by_name(experiment)
 
     @classmethod
@@ -152,7 +153,7 @@ def translated(what: str) -> Iterator[None]:
 
 def fluent(uri: str) -> Any:
     """Import MLflow, quiet and impatient, with its plain calls meaning this project's store too."""
-    for variable, value in (_PATIENCE | _SILENCE).items():
+    for variable, value in (PATIENCE | _SILENCE).items():
         os.environ.setdefault(variable, value)
     import mlflow
 
@@ -175,7 +176,7 @@ def _ours(what: str, exc: Exception) -> NbmlopsError | None:
     if foreign or isinstance(exc, OSError | sqlite3.Error):
         return StoreError(
             f"{what} is out of reach: {cause}",
-            "Check [stores] tracking in nbmlops.toml (or NBMLOPS_TRACKING), and that its server runs: nbmlops doctor",
+            "Check [stores] tracking in nbmlops.toml (or NBMLOPS_TRACKING), and that its server runs: `doctor`",
         )
     return None
 

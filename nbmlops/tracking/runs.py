@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from nbmlops.verb import Result
+from nbmlops.verb import MACHINE_ONLY, Result
 
 STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED", "SCHEDULED")
 
@@ -35,7 +35,7 @@ class Run(Result):
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
-    experiment: str = ""
+    experiment: str = field(default="", metadata=MACHINE_ONLY)
     source: str = ""
     commit: str = ""
     parent_id: str = ""
@@ -53,8 +53,8 @@ class Run(Result):
 
     @property
     def next_step(self) -> str:
-        """Look at it beside the one before."""
-        return "compare" if self.status == "FINISHED" else f"show {self.run_id[:8]}"
+        """Look at it beside the others."""
+        return "runs" if self.status == "FINISHED" else f"show {self.run_id[:8]}"
 
 
 @dataclass(frozen=True)

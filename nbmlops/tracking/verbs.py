@@ -1,30 +1,31 @@
 """The verbs of runs: `track`, `end`, `log`, `autolog`, `runs`, `compare`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, UsageError, nearest
 from nbmlops.project import Project
 from nbmlops.tracking.runs import STATUSES, Comparison, Run, compare_runs, name_condition
-from nbmlops.verb import Numbers, Pairs, Result, Rows, RunRef, is_number, verb
+from nbmlops.verb import MACHINE_ONLY, Numbers, Pairs, Result, Rows, RunRef, is_number, verb
 
 
 @dataclass(frozen=True)
 class Logged(Result):
     """What a call of `log` wrote, and to which run."""
 
-    run_id: str
-    metrics: int
-    params: int
-    tags: int
-    artifacts: int
+    run_id: str = field(metadata=MACHINE_ONLY)
+    metrics: int = field(metadata=MACHINE_ONLY)
+    params: int = field(metadata=MACHINE_ONLY)
+    tags: int = field(metadata=MACHINE_ONLY)
+    artifacts: int = field(metadata=MACHINE_ONLY)
 
     @property
     def headline(self) -> str:
         """What was logged."""
-        counts = {"metrics": self.metrics, "params": self.params, "tags": self.tags, "artifacts": self.artifacts}
-        return f"Logged to run {self.run_id[:8]}: " + ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        counts = {"metric": self.metrics, "param": self.params, "tag": self.tags, "artifact": self.artifacts}
+        told = (f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n)
+        return f"Logged to run {self.run_id[:8]}: {', '.join(told)}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def track(project: Project, name: str | None = None, *, parameters: Pairs = {}, 
     mlflow.log_params($parameters)
     mlflow.set_tags($tags)
     """
-    _needs_process(project, "track", "Track in a notebook with %%mlops track, or run one with: nbmlops run NOTEBOOK")
+    _needs_process(project, "track", "In a notebook: %%mlops track NAME. Headlessly: `run NOTEBOOK`")
     from nbmlops.tracking import session
     from nbmlops.tracking.mlflow import Tracking
 
@@ -196,7 +197,7 @@ def log(
     >>> ops = getfixture("ops")
     >>> run = ops.track("baseline")
     >>> ops.log({"auc": 0.81}, parameters={"depth": 3}).headline  # doctest: +ELLIPSIS
-    'Logged to run ...: 1 metrics, 1 params'
+    'Logged to run ...: 1 metric, 1 param'
 
     Plain code
     ----------
@@ -364,9 +365,7 @@ def compare(project: Project, runs: list[RunRef] = []) -> Comparison:
     if not runs:
         chosen = tracking.newest(2, "attributes.status = 'FINISHED'")[::-1]
     if len(chosen) < 2:
-        raise NotFoundError(
-            f"There are {len(chosen)} finished runs, and compare needs two.", "Track one: %%mlops track"
-        )
+        raise NotFoundError(f"There are {len(chosen)} finished runs, and compare needs two.", "Track one: `track NAME`")
     return compare_runs(chosen)
 
 
@@ -384,7 +383,7 @@ def _meant(project: Project, run: str | None) -> str:
             return str(active.info.run_id)
         if headless := os.environ.get("NBMLOPS_RUN"):
             return headless
-    raise ConflictError("No run is active here.", "Begin one with %mlops track NAME, or name one with --run ID.")
+    raise ConflictError("No run is active here.", "Begin one: `track NAME`. Or name one: --run ID")
 
 
 def _needs_process(project: Project, name: str, hint: str) -> None:

@@ -111,7 +111,7 @@ def validate(
         dry_run=dry_run,
     )
     if not report.passed:
-        hint = f"No alias moved. What this model went through: history {candidate.name}"
+        hint = f"No alias moved. What this model went through: `history {candidate.name}`"
         raise GateError(f"{report.headline}.", hint, report=report)
     return report
 

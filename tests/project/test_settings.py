@@ -92,7 +92,7 @@ def test_without_a_project_the_error_says_how_to_make_one(tmp_path: Path) -> Non
     assert not project.exists
     with pytest.raises(NotFoundError, match=r"No nbmlops\.toml in") as caught:
         _ = project.settings
-    assert "nbmlops init" in caught.value.hint
+    assert "`init`" in caught.value.hint
 
 
 @pytest.mark.parametrize(

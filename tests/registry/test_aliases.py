@@ -49,7 +49,7 @@ def champion(project: Project) -> str:
 def test_promote_refuses_a_version_without_a_gate_report(project: Project, three: None) -> None:
     with pytest.raises(GateError) as refused:
         promote(project, "tumours")
-    assert refused.value.hint == "validate tumours/3"
+    assert refused.value.hint == "`validate tumours/3`"
     assert "champion" not in project.open(Tracking).client.get_registered_model("tumours").aliases
 
 
@@ -68,7 +68,7 @@ def test_promote_refuses_a_report_about_other_bytes_or_another_gate(
         promote(project, "tumours/3")
     with pytest.raises(GateError) as refused:
         promote(project, "tumours/2", gate="strict")
-    assert refused.value.hint == "validate tumours/2 --gate strict"
+    assert refused.value.hint == "`validate tumours/2 --gate strict`"
 
 
 def test_promote_moves_the_alias_and_tells_the_evidence(project: Project, three: None, judge: Judge) -> None:

@@ -68,7 +68,7 @@ def test_other_types_need_consent_which_is_recorded(project: Project, custom: An
     with pytest.raises(ApprovalError) as refused:
         register(project, custom, "ratios", input_example=features)
     assert "ratios.Ratio" in refused.value.message
-    assert refused.value.hint.endswith("register MODEL ratios --trust ratios.Ratio")
+    assert refused.value.hint.endswith("`register MODEL ratios --trust ratios.Ratio`")
     assert project.open(Tracking).newest(10) == []  # nothing was logged before consent
 
     made = register(project, custom, "ratios", input_example=features, trust=["ratios.Ratio"])

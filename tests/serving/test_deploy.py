@@ -102,7 +102,7 @@ def test_the_life_of_an_endpoint(shop: Project, features: Any, broken: str) -> N
     assert find_endpoint(shop, "life").status == "dead"
     with pytest.raises(StoreError, match="its process is gone") as gone:
         predict(shop, "life", data=features.head(3))
-    assert gone.value.hint == "deploy delays/2 --as life"
+    assert gone.value.hint == "`deploy delays/2 --as life`"
     again = deploy(shop, "delays/2", as_="life")
     assert (again.url, find_endpoint(shop, "life").status) == (first.url, "answers")
 
