@@ -87,13 +87,15 @@ def start(folder: Path, spec: ServerSpec, log: Path) -> Ready:
 
 def is_alive(pid: int, pid_started: float) -> bool:
     """Say whether exactly that process runs: a number that was given to another since does not count."""
-    for child in _children:
-        child.poll()
     try:
         process = psutil.Process(pid)
-        return bool(abs(process.create_time() - pid_started) < 1 and process.status() != psutil.STATUS_ZOMBIE)
+        runs = bool(abs(process.create_time() - pid_started) < 1 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
-        return False
+        runs = False
+    if not runs:
+        for child in _children:
+            child.poll()  # one of ours that has ended is a zombie until somebody looks
+    return runs
 
 
 def stop(pid: int, pid_started: float) -> None:
