@@ -19,6 +19,7 @@ from nbmlops.vocabulary import VERBS
 MAX_HTML_BYTES = 100_000
 MAX_ROWS = 200
 MAX_CELL = 120
+MAX_UNBROKEN = 32  # characters of a cell that stays on one line: a time, an id, a metric
 _GOOD = {"ok", "pass", "passed", "finished", "answers", "ready", "completed", "sound", "yes"}
 _BAD = {"fail", "failed", "dead", "killed", "drifted", "broken", "gateerror"}
 _WARN = {"warn", "running", "skip", "skipped"}
@@ -239,16 +240,18 @@ def _html(card: Card, max_rows: int, prefix: str) -> str:
 def _html_table(table: Table, max_rows: int) -> str:
     pad = "text-align:left;padding:1px 12px 1px 0;vertical-align:top"
     head = "".join(f'<th style="{pad};opacity:.7;font-weight:500">{_escaped(name)}</th>' for name in table.columns)
-    rows = [
-        "<tr>" + "".join(f'<td style="{pad}{_tone(value)}">{_escaped(value)}</td>' for value in row) + "</tr>"
-        for row in table.rows[:max_rows]
-    ]
+    rows = [f"<tr>{''.join(_html_cell(value, pad) for value in row)}</tr>" for row in table.rows[:max_rows]]
     more = len(table.rows) - len(rows)
     rest = f"<div>… {more:,} more; <code>x = %mlops …</code> keeps all of them</div>" if more > 0 else ""
     title = f'<div style="margin-top:6px;font-weight:500">{_escaped(table.title)}</div>' if table.title else ""
     thead = f"<thead><tr>{head}</tr></thead>" if head else ""
     style = "border-collapse:collapse;margin:2px 0"
     return f'{title}<table style="{style}">{thead}<tbody>{"".join(rows)}</tbody></table>{rest}'
+
+
+def _html_cell(value: str, style: str) -> str:
+    unbroken = ";white-space:nowrap" if len(value) <= MAX_UNBROKEN else ""
+    return f'<td style="{style}{unbroken}{_tone(value)}">{_escaped(value)}</td>'
 
 
 def _tone(value: str) -> str:
