@@ -105,8 +105,10 @@ def promote(name: str) -> Row:
     """Let the newest version through its gate, or keep the champion when the gate refuses it."""
     found, seconds = notebook("03_promote", may_be_refused=True)
     model = OPS.models()[0]
-    verdict = f"passed with ROC AUC {found['gate_roc_auc']:.3f}" if found else "did not pass"
-    row = name, f"version {model.version} {verdict}; champion is version {model.aliases['champion']}"
+    verdict = (
+        f"passed with ROC AUC {found['gate_roc_auc']:.3f}; champion is" if found else "did not pass; champion stays"
+    )
+    row = name, f"version {model.version} {verdict} version {model.aliases['champion']}"
     say(f"→ {row[1]}", seconds)
     return row
 
