@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from nbmlops.errors import ConflictError, StoreError
 from nbmlops.ledger.events import GENESIS, Anchor, Draft, Event, first_break
-from nbmlops.ledger.tables import ENDPOINTS, EVENTS, REVISIONS
+from nbmlops.ledger.tables import ENDPOINTS, EVENTS, REVISIONS, VERSION_TABLE
 from nbmlops.project import BUSY_TIMEOUT_S, Project
 from nbmlops.scrub import scrub_text
 
@@ -58,8 +58,9 @@ class Ledger:
         """Give an event its place at the end of the chain; concurrent writers wait for each other."""
         with self._reached(), self._engine.begin() as connection:
             if connection.dialect.name != "sqlite":  # SQLite's transaction has the write lock already
-                connection.execute(sa.text("LOCK TABLE events IN EXCLUSIVE MODE"))
-            head = connection.execute(sa.select(EVENTS.c.seq, EVENTS.c.hash).order_by(EVENTS.c.seq.desc())).first()
+                connection.execute(sa.text("LOCK TABLE nbmlops_events IN EXCLUSIVE MODE"))
+            newest = sa.select(EVENTS.c.seq, EVENTS.c.hash).order_by(EVENTS.c.seq.desc()).limit(1)
+            head = connection.execute(newest).first()
             seq, previous = (head.seq + 1, head.hash) if head else (1, GENESIS)
             event = _place(draft, seq, previous)
             connection.execute(EVENTS.insert().values({**vars(event), "at": event.at.isoformat()}))
@@ -213,9 +214,9 @@ def _engine(url: str) -> sa.Engine:
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return connection.execute(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE))).scalar()
 
 
 def _upgrade(connection: sa.Connection) -> None:

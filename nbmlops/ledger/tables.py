@@ -1,14 +1,18 @@
-"""The ledger's tables, and the revisions of its schema that this version knows, oldest first."""
+"""The ledger's tables, and the revisions of its schema that this version knows, oldest first.
+
+Their names begin with ``nbmlops_``: the database may be MLflow's too, which has ``endpoints`` of its own.
+"""
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table
 
 from nbmlops.ledger.events import MAX_SUBJECT
 
 REVISIONS = ("0001", "0002")
+VERSION_TABLE = "nbmlops_version"
 METADATA = MetaData()
 
 EVENTS = Table(
-    "events",
+    "nbmlops_events",
     METADATA,
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("at", String(40), nullable=False),  # ISO 8601, UTC: the hash needs the very same text back
@@ -26,7 +30,7 @@ EVENTS = Table(
 )
 
 ENDPOINTS = Table(
-    "endpoints",
+    "nbmlops_endpoints",
     METADATA,
     Column("name", String(200), primary_key=True),
     Column("record", JSON, nullable=False),

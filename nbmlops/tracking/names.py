@@ -40,7 +40,9 @@ def models(project: Project) -> list[str]:
 
 def endpoints(project: Project) -> list[str]:
     """Names of the endpoints."""
-    return [str(name) for (name,) in _ask(project.settings.ledger.value, "SELECT name FROM endpoints ORDER BY name")]
+    return [
+        str(name) for (name,) in _ask(project.settings.ledger.value, "SELECT name FROM nbmlops_endpoints ORDER BY name")
+    ]
 
 
 def _ask(uri: str, query: str, experiment: str = "") -> Sequence[tuple[str, ...]]:

@@ -133,8 +133,8 @@ def test_a_broken_chain_fails_the_ledgers_check(ops: Operations, folder: Path) -
     assert check(ops.doctor(), "ledger")[1].endswith("its 2 events are whole")
     engine = sa.create_engine(f"sqlite:///{folder}/.nbmlops/ledger.db")
     with engine.begin() as connection:
-        connection.execute(sa.text("DROP TRIGGER events_no_update"))
-        connection.execute(sa.text("UPDATE events SET outcome = 'forged' WHERE seq = 2"))
+        connection.execute(sa.text("DROP TRIGGER nbmlops_events_no_update"))
+        connection.execute(sa.text("UPDATE nbmlops_events SET outcome = 'forged' WHERE seq = 2"))
     engine.dispose()
     status, found, mend = check(ops.doctor(), "ledger")
     assert (status, "broken at event 2" in found, "backup" in mend) == ("fail", True, True)

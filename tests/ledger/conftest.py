@@ -62,8 +62,8 @@ def without_triggers(url: str) -> Iterator[sa.Connection]:
     """Reach the database with the guard of its events taken away."""
     with intruder(url) as connection:
         if connection.dialect.name == "sqlite":
-            connection.execute(sa.text("DROP TRIGGER events_no_update"))
-            connection.execute(sa.text("DROP TRIGGER events_no_delete"))
+            connection.execute(sa.text("DROP TRIGGER nbmlops_events_no_update"))
+            connection.execute(sa.text("DROP TRIGGER nbmlops_events_no_delete"))
         else:
-            connection.execute(sa.text("DROP TRIGGER events_no_change ON events"))
+            connection.execute(sa.text("DROP TRIGGER nbmlops_events_no_change ON nbmlops_events"))
         yield connection

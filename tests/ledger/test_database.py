@@ -85,7 +85,9 @@ def test_events_are_listed_newest_first_and_filtered(ledger: Ledger) -> None:
     assert subjects(outcome="GateError") == ["endpoint/a", "model/a"]
 
 
-@pytest.mark.parametrize("change", ["UPDATE events SET outcome = 'ok'", "DELETE FROM events WHERE seq = 1"])
+@pytest.mark.parametrize(
+    "change", ["UPDATE nbmlops_events SET outcome = 'ok'", "DELETE FROM nbmlops_events WHERE seq = 1"]
+)
 def test_the_database_itself_refuses_to_change_an_event(ledger: Ledger, url: str, change: str) -> None:
     ledger.append(draft(outcome="GateError"))
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), intruder(url) as connection:
@@ -97,23 +99,25 @@ def test_the_database_itself_refuses_to_change_an_event(ledger: Ledger, url: str
 @pytest.mark.parametrize(
     ("changes", "first_bad"),
     [
-        pytest.param(["UPDATE events SET outcome = 'ok' WHERE seq = 3"], 3, id="edited"),
-        pytest.param(["UPDATE events SET seconds = 9 WHERE seq = 1"], 1, id="first edited"),
-        pytest.param(["DELETE FROM events WHERE seq = 4"], 4, id="deleted"),
-        pytest.param(["DELETE FROM events WHERE seq <= 2"], 1, id="beginning cut"),
-        pytest.param(["DELETE FROM events WHERE seq >= 5"], 5, id="tail cut"),
-        pytest.param(["DELETE FROM events"], 1, id="emptied"),
+        pytest.param(["UPDATE nbmlops_events SET outcome = 'ok' WHERE seq = 3"], 3, id="edited"),
+        pytest.param(["UPDATE nbmlops_events SET seconds = 9 WHERE seq = 1"], 1, id="first edited"),
+        pytest.param(["DELETE FROM nbmlops_events WHERE seq = 4"], 4, id="deleted"),
+        pytest.param(["DELETE FROM nbmlops_events WHERE seq <= 2"], 1, id="beginning cut"),
+        pytest.param(["DELETE FROM nbmlops_events WHERE seq >= 5"], 5, id="tail cut"),
+        pytest.param(["DELETE FROM nbmlops_events"], 1, id="emptied"),
         pytest.param(
             [
-                "UPDATE events SET seq = 100 WHERE seq = 2",
-                "UPDATE events SET seq = 2 WHERE seq = 3",
-                "UPDATE events SET seq = 3 WHERE seq = 100",
+                "UPDATE nbmlops_events SET seq = 100 WHERE seq = 2",
+                "UPDATE nbmlops_events SET seq = 2 WHERE seq = 3",
+                "UPDATE nbmlops_events SET seq = 3 WHERE seq = 100",
             ],
             2,
             id="reordered",
         ),
         pytest.param(
-            ["DELETE FROM events WHERE seq = 4", "UPDATE events SET seq = seq - 1 WHERE seq > 4"], 4, id="closed up"
+            ["DELETE FROM nbmlops_events WHERE seq = 4", "UPDATE nbmlops_events SET seq = seq - 1 WHERE seq > 4"],
+            4,
+            id="closed up",
         ),
     ],
 )
@@ -137,7 +141,7 @@ def test_a_tail_that_was_cut_and_grown_again_is_found(
     for n in range(4):
         open_ledger().append(draft(f"model/delays/{n}"))
     with without_triggers(url) as connection:
-        connection.execute(sa.text("DELETE FROM events WHERE seq >= 3"))
+        connection.execute(sa.text("DELETE FROM nbmlops_events WHERE seq >= 3"))
     for n in range(regrown):
         open_ledger().append(draft(f"model/other/{n}"))
     with pytest.raises(ConflictError, match="broken at event 4:"):
@@ -165,18 +169,18 @@ def test_a_ledger_of_an_older_version_is_migrated_with_its_events_kept(
     assert migrated.append(draft()).seq == 4
     assert migrated.endpoints() == []
     with intruder(url) as connection:
-        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar() == REVISIONS[-1]
+        assert connection.execute(sa.text("SELECT version_num FROM nbmlops_version")).scalar() == REVISIONS[-1]
 
 
 def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(open_ledger: Callable[[], Ledger], url: str) -> None:
     open_ledger().append(draft())
     with intruder(url) as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(sa.text("UPDATE nbmlops_version SET version_num = '9999'"))
     with pytest.raises(ConflictError, match="9999, which a newer nbmlops made") as caught:
         open_ledger()
     assert "upgrade" in caught.value.hint.lower()
     with intruder(url) as connection:
-        assert connection.execute(sa.text("SELECT count(*) FROM events")).scalar() == 1
+        assert connection.execute(sa.text("SELECT count(*) FROM nbmlops_events")).scalar() == 1
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Demo:
 
     def gate_report(self, version: str) -> dict[str, Any]:
         """The evidence in the ledger, read past nbmlops."""
-        query = "SELECT result FROM events WHERE verb = 'validate' AND subject = ?"
+        query = "SELECT result FROM nbmlops_events WHERE verb = 'validate' AND subject = ?"
         with closing(sqlite3.connect(self.folder / ".nbmlops" / "ledger.db")) as ledger:
             [(result,)] = ledger.execute(query, [f"model/delays/{version}"])
         return dict(json.loads(result))

@@ -1,5 +1,6 @@
 """The verbs of runs on every store, read back by MLflow's own client as anybody would."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from nbmlops.errors import ConflictError, NotFoundError, UsageError
+from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.events import Draft
 from nbmlops.surfaces.python import Operations
 from nbmlops.tracking.mlflow import Tracking
 
@@ -147,3 +150,14 @@ def test_completion_reads_names_from_the_database_and_asks_no_server(team: Opera
     assert runs == ["baseline", run.run_id[:8]]
     assert stranger.info.run_id[:8] not in runs
     assert {model, f"{model}@champion", f"{model}/1"} <= set(models)
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True)
+def test_the_ledger_may_live_in_mlflows_own_database(team: Operations) -> None:
+    team.track("baseline")
+    team.end()
+    with contextlib.closing(Ledger(team.project.settings.tracking.value, team.project.root)) as ledger:
+        ledger.put_endpoint("delays", {"endpoint": "delays"})
+        ledger.append(Draft("deploy", "endpoint/delays", "cli", True, "ok"))
+        assert (ledger.check_chain(), ledger.endpoints()) == (1, [{"endpoint": "delays"}])
+    assert Operations(team.project.root).runs(name="baseline")[0].status == "FINISHED"

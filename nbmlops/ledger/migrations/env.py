@@ -2,7 +2,9 @@
 
 from alembic import context
 
-from nbmlops.ledger.tables import METADATA
+from nbmlops.ledger.tables import METADATA, VERSION_TABLE
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=METADATA, version_table=VERSION_TABLE
+)
 context.run_migrations()

@@ -12,7 +12,7 @@ SEQ = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 def upgrade() -> None:
     """Make the table, its indexes and its triggers."""
     op.create_table(
-        "events",
+        "nbmlops_events",
         sa.Column("seq", SEQ, primary_key=True, autoincrement=False),
         sa.Column("at", sa.String(40), nullable=False),
         sa.Column("verb", sa.String(40), nullable=False, index=True),
@@ -30,15 +30,15 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         for action in ("UPDATE", "DELETE"):
             op.execute(
-                f"CREATE TRIGGER events_no_{action.lower()} BEFORE {action} ON events "
+                f"CREATE TRIGGER nbmlops_events_no_{action.lower()} BEFORE {action} ON nbmlops_events "
                 "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"
             )
     else:
         op.execute(
-            "CREATE FUNCTION events_are_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+            "CREATE FUNCTION nbmlops_events_are_append_only() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION 'events are append-only'; END $$"
         )
         op.execute(
-            "CREATE TRIGGER events_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON events "
-            "FOR EACH STATEMENT EXECUTE FUNCTION events_are_append_only()"
+            "CREATE TRIGGER nbmlops_events_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON nbmlops_events "
+            "FOR EACH STATEMENT EXECUTE FUNCTION nbmlops_events_are_append_only()"
         )

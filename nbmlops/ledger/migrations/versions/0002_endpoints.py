@@ -10,7 +10,7 @@ down_revision = "0001"
 def upgrade() -> None:
     """Make the table."""
     op.create_table(
-        "endpoints",
+        "nbmlops_endpoints",
         sa.Column("name", sa.String(200), primary_key=True),
         sa.Column("record", sa.JSON, nullable=False),
     )
