@@ -209,8 +209,8 @@ def tell(rows: list[Row]) -> None:
 
 
 def near(path: Path) -> str:
-    """Word a path as seen from here, where that is shorter."""
-    return min(str(path), os.path.relpath(path), key=len)
+    """Word a path as seen from here, if it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def heading(text: str) -> None:

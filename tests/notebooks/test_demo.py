@@ -75,7 +75,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     done = run_demo(folder)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert done.stderr == ""
-    return Demo(folder, done.stdout, mlflow.MlflowClient(f"sqlite:///{folder}/.nbmlops/mlflow.db"))
+    store = f"sqlite:///{folder}/.nbmlops/mlflow.db"
+    return Demo(folder, done.stdout, mlflow.MlflowClient(store, store))  # other tests aim MLflow's registry elsewhere
 
 
 @pytest.fixture(scope="module")
