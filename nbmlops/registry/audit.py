@@ -10,6 +10,18 @@ from nbmlops.errors import ApprovalError, UsageError
 _TESTING = {"tests", "conftest", "_testing"}
 # Functions of scikit-learn that only compute; others fetch, write or run what they are given.
 _COMPUTING = ("sklearn.metrics.", "sklearn.feature_selection.", "sklearn.preprocessing.")
+# What MLflow writes of a scikit-learn model; another key (`data`) could lead its loader to a file not judged here.
+_KEYS = {
+    "python_function": {"code", "env", "loader_module", "model_path", "predict_fn", "python_version"},
+    "sklearn": {
+        "code",
+        "extra_files",
+        "pickled_model",
+        "serialization_format",
+        "skops_trusted_types",
+        "sklearn_version",
+    },
+}
 
 
 def types_in_model(model: Any) -> list[str]:
@@ -51,11 +63,14 @@ def types_in_folder(folder: Path, flavors: Mapping[str, Mapping[str, Any]]) -> l
     Raises
     ------
     UsageError
-        It has no ``python_function`` flavor, or a path that leaves the folder.
+        It has no ``python_function`` flavor, or a path that leaves the folder; or a scikit-learn
+        model's flavor has a key that MLflow does not write.
     """
     if "python_function" not in flavors:
         raise UsageError("The model has no python_function flavor, so nothing here can call it.")
     function, sklearn = flavors["python_function"], flavors.get("sklearn", {})
+    if function["loader_module"] == "mlflow.sklearn":
+        _check_keys(flavors)
     found = {str(function["loader_module"])} - {"mlflow.sklearn"}
     found |= {"code" for flavor in flavors.values() if flavor.get("code")}
     files = {function.get("model_path"), sklearn.get("pickled_model")} - {None}
@@ -128,6 +143,16 @@ def is_sklearns_own(name: str) -> bool:
         return False
     lives_in = str(getattr(thing, "__module__", ""))
     return lives_in.startswith("sklearn." if isinstance(thing, type) else _COMPUTING)
+
+
+def _check_keys(flavors: Mapping[str, Mapping[str, Any]]) -> None:
+    for flavor, keys in _KEYS.items():
+        if unknown := sorted(set(flavors.get(flavor, {})) - keys):
+            raise UsageError(
+                f"The model's MLmodel file has keys that MLflow does not write for scikit-learn: "
+                f"{', '.join(f'{flavor}.{key}' for key in unknown)}.",
+                "Save the model again with mlflow.sklearn, or register the fitted model itself.",
+            )
 
 
 def _types_in_file(folder: Path, file: str) -> list[str]:

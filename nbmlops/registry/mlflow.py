@@ -3,7 +3,7 @@
 import contextlib
 import importlib.metadata
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from nbmlops.errors import NotFoundError, UsageError, nearest
 from nbmlops.project import Project
 from nbmlops.registry.versions import CHAMPION, ModelVersion, parse_reference
 from nbmlops.tracking.mlflow import Tracking, translated
+from nbmlops.tracking.session import owner_tags
 
 # Stock MLflow writes this note into a local store's own files when somebody loads a version; it is no part of a model.
 NOTE = "registered_model_meta"
@@ -50,7 +51,7 @@ class Registry:
     def registered(self) -> list[Any]:
         """List MLflow's registered models."""
         with translated("The list of models"):
-            return list(self._client.search_registered_models(max_results=1000))
+            return list(_pages(self._client.search_registered_models, max_results=1000))
 
     def aliases(self, name: str) -> dict[str, str]:
         """Name the version behind each alias of a model.
@@ -62,16 +63,17 @@ class Registry:
         """
         try:
             with translated("The model"):
-                found = self._client.get_registered_model(name).aliases
+                found = self._client.get_registered_model(name)
         except NotFoundError as exc:
             hint = nearest(name, self.names()) or f"Register one: `register MODEL {name}`"
             raise NotFoundError(f"There is no registered model {name!r}.", hint) from exc
-        return {alias: str(version) for alias, version in found.items()}
+        return aliases_of(found)
 
     def versions(self, name: str) -> list[ModelVersion]:
         """List a model's versions, newest first."""
         with translated("The list of versions"):
-            found = self._client.search_model_versions(f"name = '{name}'", max_results=10_000)
+            search = self._client.search_model_versions
+            found = [each for each in _pages(search, _condition(name), max_results=10_000) if each.name == name]
         return sorted((_version(each) for each in found), key=lambda each: -int(each.version))
 
     def resolve(self, text: str, default_alias: str = CHAMPION) -> ModelVersion:
@@ -228,8 +230,15 @@ class Registry:
         if active := self._mlflow.active_run():
             yield active
             return
-        with self._mlflow.start_run(experiment_id=self._tracking.experiment_id, run_name=f"register {name}") as own:
+        with self._mlflow.start_run(
+            experiment_id=self._tracking.experiment_id, run_name=f"register {name}", tags=owner_tags()
+        ) as own:
             yield own
+
+
+def aliases_of(model: Any) -> dict[str, str]:
+    """Name the version behind each alias of one of MLflow's registered models."""
+    return {alias: str(version) for alias, version in model.aliases.items()}
 
 
 def flavors_of(folder: Path) -> tuple[dict[str, Any], str]:
@@ -247,6 +256,25 @@ def flavors_of(folder: Path) -> tuple[dict[str, Any], str]:
     except Exception as exc:
         raise UsageError(f"{folder} is not a saved MLflow model: {exc}", "Give a folder with an MLmodel file.") from exc
     return dict(model.flavors), _signature_line(model.signature)
+
+
+def _pages(search: Callable[..., Any], *condition: str, max_results: int) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(*condition, max_results=max_results, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def _condition(name: str) -> str:
+    """Word MLflow's filter for a name; its quotation marks know no escape, so with both kinds it finds others too."""
+    if "'" not in name:
+        return f"name = '{name}'"
+    if '"' not in name:
+        return f'name = "{name}"'
+    pattern = name.replace("'", "_")
+    return f"name LIKE '{pattern}'"
 
 
 def _signature_line(signature: Any) -> str:

@@ -140,18 +140,18 @@ def models(project: Project) -> Rows[RegisteredModel]:
         print(model.name, model.aliases)
     """
     from nbmlops.ledger.database import Ledger
-    from nbmlops.registry.mlflow import Registry
+    from nbmlops.registry.mlflow import Registry, aliases_of
 
     registry, ledger = project.open(Registry), project.open(Ledger)
     rows = []
-    for name in sorted(registry.names()):
+    for name, aliases in sorted((model.name, aliases_of(model)) for model in registry.registered()):
         versions = registry.versions(name)
         reports = [event.result for event in ledger.events(verbs=("validate",), subject=f"model/{name}", limit=1)]
         rows.append(
             RegisteredModel(
                 name=name,
                 version=versions[0].version if versions else "",
-                aliases=registry.aliases(name),
+                aliases=aliases,
                 gate=("passed" if reports[0]["passed"] else "failed") if reports else "",
                 judged=reports[0]["version"] if reports else "",
                 updated_at=versions[0].registered_at if versions else None,

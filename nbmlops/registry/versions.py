@@ -344,7 +344,7 @@ def model_of(event: Event) -> str:
 
 def _what(verb: str, result: Mapping[str, Any]) -> str:
     if "message" in result:
-        return str(result["message"]).splitlines()[0]
+        return (str(result["message"]).splitlines() or [""])[0]  # an interrupt has no message
     if verb == "validate":
         return f"gate {result['gate']} {'passed' if result['passed'] else 'failed'} on {result['n']} rows"
     return f"{result['alias']}: {result['previous'] or 'none'} → {result['version']}"

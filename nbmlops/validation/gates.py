@@ -78,8 +78,8 @@ def worst_first(checks: list[Check]) -> tuple[Check, ...]:
 
 
 def has_passed(checks: tuple[Check, ...]) -> bool:
-    """Say whether no check failed; a warning and a skipped check let a model pass."""
-    return all(check.status != "fail" for check in checks)
+    """Say whether there is a check and none failed; a warning and a skipped check let a model pass."""
+    return bool(checks) and all(check.status != "fail" for check in checks)
 
 
 def judge_threshold(name: str, value: float, limits: Mapping[str, float], n: int) -> list[Check]:

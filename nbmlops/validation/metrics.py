@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from sklearn import metrics as sk
@@ -10,7 +10,14 @@ from sklearn import metrics as sk
 from nbmlops.errors import UsageError, nearest
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Measure = Callable[[Array, Array, Array | None], float]  # truth, predicted, weights: all (n_rows,) -> figure
+
+
+class Measure(Protocol):
+    """How a metric's figure comes about."""
+
+    def __call__(self, truth: Array, predicted: Array, weights: Array | None, classes: Array | None = None, /) -> float:
+        """Measure; the arrays are ``(n_rows,)``. Models are compared over the same `classes`, ``(n_classes,)``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,22 +55,24 @@ def metric(name: str) -> Metric:
 
 
 def _weighted(function: Callable[..., Any], **fixed: Any) -> Measure:
-    return lambda truth, predicted, weights: float(function(truth, predicted, sample_weight=weights, **fixed))
+    return lambda truth, predicted, weights, _classes=None: float(
+        function(truth, predicted, sample_weight=weights, **fixed)
+    )
 
 
 def _of_classes(function: Callable[..., Any]) -> Measure:
-    """Two classes: the figure of the second in sorted order; more: the plain mean over classes. 0 where undefined."""
+    """Up to two classes: the figure of the last in sorted order; more: the plain mean over them. 0 where undefined.
 
-    def measure(truth: Array, predicted: Array, weights: Array | None) -> float:
-        classes = np.union1d(truth, predicted)
-        way = {"average": "macro"} if len(classes) > 2 else {"average": "binary", "pos_label": classes[-1]}
+    Without `classes`, those that the truth and the predictions have.
+    """
+
+    def measure(truth: Array, predicted: Array, weights: Array | None, classes: Array | None = None) -> float:
+        known = np.union1d(truth, predicted) if classes is None else classes
+        binary = {"average": "binary", "pos_label": known[-1]}
+        way = {"average": "macro", "labels": known} if len(known) > 2 else binary
         return float(function(truth, predicted, sample_weight=weights, zero_division=0.0, **way))
 
     return measure
-
-
-def _log_loss(truth: Array, scores: Array, weights: Array | None) -> float:
-    return float(sk.log_loss(truth, scores, sample_weight=weights, labels=[0, 1]))
 
 
 METRICS: dict[str, Metric] = {
@@ -71,7 +80,7 @@ METRICS: dict[str, Metric] = {
     for entry in (
         Metric("roc_auc", "scores", True, _weighted(sk.roc_auc_score)),
         Metric("average_precision", "scores", True, _weighted(sk.average_precision_score)),
-        Metric("log_loss", "scores", False, _log_loss),
+        Metric("log_loss", "scores", False, _weighted(sk.log_loss, labels=[0, 1])),
         Metric("brier_score", "scores", False, _weighted(sk.brier_score_loss)),
         Metric("accuracy", "labels", True, _weighted(sk.accuracy_score)),
         Metric("balanced_accuracy", "labels", True, _weighted(sk.balanced_accuracy_score)),

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -25,10 +25,11 @@ class Predictions:
         self._truth = truth
         self._kept: dict[str, Array] = {}
 
-    def measure(self, metric: Metric) -> float:
-        """Measure a metric of the model on the table."""
+    def measure(self, metric: Metric, *others: Self) -> float:
+        """Measure a metric of the model on the table, over the classes that it and the others know."""
         with _translated(metric.name):
-            return metric.measure(self.truth_for(metric), self.for_(metric), None)
+            classes = self.classes_for(metric, *others)
+            return metric.measure(self.truth_for(metric), self.for_(metric), None, classes)
 
     def for_(self, metric: Metric) -> Array:
         """Predict what a metric needs: scores, or labels and values, ``(n_rows,)``."""
@@ -38,23 +39,40 @@ class Predictions:
                 self._kept[kind] = self._scores() if kind == "scores" else self._labels()
         return self._kept[kind]
 
+    def classes_for(self, metric: Metric, *others: Self) -> Array | None:
+        """List the classes of a metric of labels, the same for every model that is compared.
+
+        Those that the truth and the predictions have, and both of a model of two: one may be missing from the table.
+        """
+        if metric.needs != "labels":
+            return None
+        named = [np.asarray(getattr(model._native, "classes_", [])) for model in (self, *others)]
+        found = [model.for_(metric) for model in (self, *others)]
+        return np.unique(np.concatenate([self._truth, *found, *(pair for pair in named if len(pair) == 2)]))
+
     def truth_for(self, metric: Metric) -> Array:
         """Give the truth as a metric needs it: as it is, or 1 where it is the positive class and 0 elsewhere."""
         if metric.needs != "scores":
             return self._truth
-        truth = np.asarray(self._truth == self._positive(metric), dtype=int)
+        classes = self._two_classes(metric)
+        if strange := [each for each in np.unique(self._truth).tolist() if each not in classes]:
+            raise DataError(
+                f"The target has {', '.join(map(repr, strange))}, which the model does not know.",
+                f"Its classes: {', '.join(map(repr, classes))}.",
+            )
+        truth = np.asarray(self._truth == classes[1], dtype=int)
         if len(np.unique(truth)) < 2:
             raise DataError(f"{metric.name} needs rows of both classes; the target has only {self._truth[0]}.")
         return truth
 
-    def _positive(self, metric: Metric) -> Any:
-        classes = getattr(self._native, "classes_", np.unique(self._truth))
+    def _two_classes(self, metric: Metric) -> list[Any]:
+        classes = list(np.asarray(getattr(self._native, "classes_", np.unique(self._truth))).tolist())
         if len(classes) != 2:
             raise UsageError(
                 f"{metric.name} judges models of two classes; this one has {len(classes)}.",
                 "Use accuracy, balanced_accuracy, f1, precision or recall.",
             )
-        return classes[1]
+        return classes
 
     def _labels(self) -> Array:
         return np.asarray(self._model.predict(self._features)).ravel()

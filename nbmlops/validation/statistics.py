@@ -24,7 +24,14 @@ class Interval:
 
 
 def improvement(
-    metric: Metric, truth: Array, candidate: Array, champion: Array, confidence: float = 0.95, seed: int = SEED
+    metric: Metric,
+    truth: Array,
+    candidate: Array,
+    champion: Array,
+    confidence: float = 0.95,
+    seed: int = SEED,
+    *,
+    classes: Array | None = None,
 ) -> Interval:
     """Measure candidate - champion (its sign turned for a metric that is better when lower), with an interval.
 
@@ -41,6 +48,8 @@ def improvement(
         In (0, 1).
     seed
         Of the resampling; the same seed gives the same interval.
+    classes
+        Of a metric of labels: those it is about; without them, all that the three arrays have.
 
     Returns
     -------
@@ -66,12 +75,24 @@ def improvement(
     (1.0, 1.0, 1.0)
     """
     sign = 1 if metric.higher_is_better else -1
-    difference = sign * (metric.measure(truth, candidate, None) - metric.measure(truth, champion, None))
-    margin = float(stats.norm.ppf((1 + confidence) / 2)) * standard_error(metric, truth, candidate, champion, seed)
+    if classes is None and metric.needs == "labels":
+        classes = np.unique(np.concatenate([truth, candidate, champion]))
+    ours, theirs = (metric.measure(truth, predicted, None, classes) for predicted in (candidate, champion))
+    difference = sign * (ours - theirs)
+    error = standard_error(metric, truth, candidate, champion, seed, classes=classes)
+    margin = float(stats.norm.ppf((1 + confidence) / 2)) * error
     return Interval(difference, difference - margin, difference + margin)
 
 
-def standard_error(metric: Metric, truth: Array, candidate: Array, champion: Array, seed: int = SEED) -> float:
+def standard_error(
+    metric: Metric,
+    truth: Array,
+    candidate: Array,
+    champion: Array,
+    seed: int = SEED,
+    *,
+    classes: Array | None = None,
+) -> float:
     """Estimate the standard error of candidate - champion by a paired bootstrap.
 
     A resample is drawn as multinomial weights, the same for both models. Resamples
@@ -88,7 +109,8 @@ def standard_error(metric: Metric, truth: Array, candidate: Array, champion: Arr
         warnings.simplefilter("ignore")  # of a class without a row: counted below
         for i in range(RESAMPLES):
             weights = random.multinomial(len(rows), np.full(len(rows), 1 / len(rows)))
-            drawn[i] = metric.measure(truth, candidate, weights) - metric.measure(truth, champion, weights)
+            ours = metric.measure(truth, candidate, weights, classes)
+            drawn[i] = ours - metric.measure(truth, champion, weights, classes)
     defined = drawn[np.isfinite(drawn)]
     if len(defined) < 0.95 * RESAMPLES:
         return float("nan")

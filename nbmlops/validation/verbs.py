@@ -94,7 +94,9 @@ def validate(
     given = data if data is not None else rules.get("data")
     if given is None:
         raise UsageError(f"Gate {gate} names no data.", 'Add data = "FILE" to it, or give --data FILE.')
-    features, truth = _split(read_table(project, given), rules.get("target", ""), gate)
+    # A gate's own data is policy: the same file, whatever folder the caller is in.
+    table = read_table(project, data if data is not None else project.root / Path(given).expanduser())
+    features, truth = _split(table, rules.get("target", ""), gate)
     current = registry.aliases(candidate.name).get(CHAMPION, "")
     champion = registry.resolve(f"{candidate.name}/{current}") if current else None
     checks = _checks(project, rules, candidate, champion, features, truth)
@@ -124,7 +126,21 @@ def _gate(project: Project, name: str) -> Mapping[str, Any]:
         raise NotFoundError(f"nbmlops.toml has no gate {name!r}.", nearest(name, gates))
     if not gates[name].get("metrics") and not gates[name].get("champion"):
         raise UsageError(f"Gate {name} judges nothing.", "Add to it: metrics.roc_auc = { min = 0.7 }")
+    _check_rules(name, gates[name])
     return gates[name]
+
+
+def _check_rules(gate: str, rules: Mapping[str, Any]) -> None:
+    """Refuse a rule that could never fail a model."""
+    for metric, limits in rules.get("metrics", {}).items():
+        if not limits:
+            raise UsageError(f"Gate {gate} gives {metric} no limit.", f"Write metrics.{metric} = {{ min = 0.7 }}")
+    for metric, rule in rules.get("champion", {}).items():
+        if not 0 < (confidence := _confidence(rule)) < 1:
+            raise UsageError(
+                f"Gate {gate} asks a confidence of {confidence:g} for {metric}; it must lie between 0 and 1.",
+                f"Write champion.{metric} = {{ confidence = 0.95 }}",
+            )
 
 
 def _split(table: "pd.DataFrame", target: str, gate: str) -> "tuple[pd.DataFrame, Array]":
@@ -181,9 +197,15 @@ def _compare(candidate: "Predictions", champion: "Predictions", name: str, rule:
     from nbmlops.validation.statistics import improvement
 
     judged = metric(name)
-    truth = candidate.truth_for(judged)
-    found = improvement(judged, truth, candidate.for_(judged), champion.for_(judged), rule.get("confidence", 0.95))
-    return judge_champion(name, candidate.measure(judged), champion.measure(judged), found, _allowed(rule), len(truth))
+    ours, theirs = candidate.measure(judged, champion), champion.measure(judged, candidate)
+    truth, classes = candidate.truth_for(judged), candidate.classes_for(judged, champion)
+    predicted = candidate.for_(judged), champion.for_(judged)
+    found = improvement(judged, truth, *predicted, _confidence(rule), classes=classes)
+    return judge_champion(name, ours, theirs, found, _allowed(rule), len(truth))
+
+
+def _confidence(rule: Mapping[str, float]) -> float:
+    return float(rule.get("confidence", 0.95))
 
 
 def _allowed(rule: Mapping[str, float]) -> float:

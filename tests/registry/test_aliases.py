@@ -160,5 +160,22 @@ def test_models_lists_versions_aliases_and_the_last_report(project: Project, thr
     assert row.updated_at is not None
 
 
+def test_models_lists_names_that_only_mlflow_allows(project: Project, three: None) -> None:
+    client = project.open(Tracking).client
+    source = client.get_model_version("tumours", "1").source
+    for name in ("Ann's", 'Ann\'s "best"', 'Ann_s "best"'):
+        client.create_registered_model(name)
+        client.create_model_version(name, source, await_creation_for=0)
+    client.create_model_version('Ann_s "best"', source, await_creation_for=0)
+    found = {row.name: row.version for row in models(project)}
+    assert found == {"Ann's": "1", 'Ann\'s "best"': "1", 'Ann_s "best"': "2", "tumours": "3"}
+
+
+def test_history_tells_of_a_verb_that_was_interrupted(project: Project, three: None) -> None:
+    interrupted = Draft("promote", "model/tumours/3", "cli", True, "KeyboardInterrupt", {}, {"message": ""})
+    project.open(Ledger).append(interrupted)
+    assert history(project, "tumours")[0].what == ""
+
+
 def test_bare_verify_checks_the_ledger(project: Project, three: None) -> None:
     assert verify(project).headline == "The ledger's chain is whole: 3 events"

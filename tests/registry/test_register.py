@@ -120,6 +120,28 @@ def test_a_pickled_model_needs_consent_and_is_not_unpickled(project: Project, li
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("key", ["data", "config"])
+def test_a_key_that_could_lead_the_loader_to_another_file_is_refused(
+    project: Project, linear: Any, folder: Path, key: str
+) -> None:
+    mlflow.sklearn.save_model(linear, str(folder / "saved"), serialization_format="skops", pip_requirements=["a"])
+    marker = folder / "executed"
+    (folder / "saved" / "evil").mkdir()
+    (folder / "saved" / "evil" / "model.pkl").write_bytes(f"cos\nsystem\n(S'touch {marker}'\ntR.".encode())
+    file = folder / "saved" / "MLmodel"
+    file.write_text(
+        file.read_text().replace("  python_function:\n", f"  python_function:\n    {key}: evil/model.pkl\n")
+    )
+    with pytest.raises(UsageError, match=rf"python_function\.{key}"):
+        register(project, "saved", "evil", trust=["pickle"])
+    assert not marker.exists()
+
+
+def test_a_run_of_its_own_tells_its_owner(project: Project, linear: Any) -> None:
+    made = register(project, linear, "tumours")
+    assert project.open(Tracking).client.get_run(made.run_id).data.tags["nbmlops.pid"] == str(os.getpid())
+
+
 def test_dry_run_changes_nothing(project: Project, linear: Any, features: pd.DataFrame) -> None:
     would = register(project, linear, "tumours", input_example=features, dry_run=True)
     assert would.headline.startswith("Would register tumours")

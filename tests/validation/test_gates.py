@@ -32,6 +32,10 @@ def test_threshold_check_passes_exactly_within_its_limits(value: float, low: flo
     assert has_passed(tuple(checks)) == (low <= value <= high)
 
 
+def test_a_gate_without_a_check_is_not_passed() -> None:
+    assert not has_passed(())
+
+
 def test_nan_meets_no_limit() -> None:
     assert [check.status for check in judge_threshold("r2", math.nan, {"min": 0, "max": 1}, 10)] == ["fail", "fail"]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from nbmlops.validation import statistics
 from nbmlops.validation.metrics import METRICS, Array, metric
@@ -120,3 +120,12 @@ def test_class_metrics_take_text_and_more_than_two_classes() -> None:
 def test_roc_auc_is_scikit_learns() -> None:
     truth, a, _ = paired(500)
     assert METRICS["roc_auc"].measure(truth, a, None) == roc_auc_score(truth, a)
+
+
+def test_both_models_are_measured_over_the_same_classes() -> None:
+    truth = np.tile([0, 1], 50)
+    strays = np.where(np.arange(100) == 7, 2, truth)
+    found = improvement(metric("f1"), truth, truth, strays)
+    labels = [0, 1, 2]
+    f1 = [f1_score(truth, each, labels=labels, average="macro", zero_division=0.0) for each in (truth, strays)]
+    assert found.difference == pytest.approx(f1[0] - f1[1])

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import f1_score, mean_absolute_error, roc_auc_score
 from sklearn.svm import LinearSVC
@@ -133,6 +134,7 @@ def test_regression_and_many_classes_and_models_without_probabilities(project: P
         (lambda table: table.drop(columns=["mean area"]), "lacks columns that the model needs: mean area"),
         (lambda table: table.head(0), "no rows"),
         (lambda table: table.assign(late=1), "both classes"),
+        (lambda table: table.assign(late=table["late"].where(table.index > 3, 7)), "target has 7, which"),
         (lambda table: table.assign(**{"mean area": "big"}), "failed on this data"),
     ],
 )
@@ -150,10 +152,16 @@ def test_gates_that_cannot_judge_are_refused_with_the_mend(
     register(project, good, "tumours")
     gate("odd", 'target = "late"\nmetrics.roc_acu = { min = 0.5 }')
     gate("empty", 'target = "late"')
+    gate("limitless", 'target = "late"\nmetrics.accuracy = {}')
+    gate("percent", 'target = "late"\nchampion.accuracy = { confidence = 95 }')
+    gate("certain", 'target = "late"\nchampion.accuracy = { confidence = 1 }')
     for name, error, hint in [
         ("defalt", NotFoundError, "Did you mean default?"),
         ("odd", UsageError, "Did you mean roc_auc?"),
         ("empty", UsageError, "metrics.roc_auc"),
+        ("limitless", UsageError, "metrics.accuracy = { min = 0.7 }"),
+        ("percent", UsageError, "champion.accuracy = { confidence = 0.95 }"),
+        ("certain", UsageError, "champion.accuracy = { confidence = 0.95 }"),
     ]:
         with pytest.raises(error) as refused:
             validate(project, "tumours", gate=name, data=holdout)
@@ -186,3 +194,51 @@ def test_dry_run_judges_and_leaves_no_evidence(
     assert validate(project, "tumours", dry_run=True).passed
     with pytest.raises(GateError):
         promote(project, "tumours")
+
+
+def test_a_gates_own_data_is_the_projects_whatever_folder_the_caller_is_in(
+    project: Project, good: Any, holdout: pd.DataFrame, features: pd.DataFrame, folder: Path
+) -> None:
+    register(project, good, "tumours", input_example=features)
+    (folder / "elsewhere").mkdir()
+    holdout.head(40).to_parquet(folder / "elsewhere" / "holdout.parquet")
+    inside = Project(folder / "elsewhere")
+    assert validate(inside, "tumours").n == len(holdout)
+    assert validate(inside, "tumours", data="holdout.parquet").n == 40
+
+
+def test_a_champion_that_cannot_be_scored_is_an_error_about_the_data(
+    project: Project, good: Any, training: pd.DataFrame, holdout: pd.DataFrame, features: pd.DataFrame, gate: Any
+) -> None:
+    gate("surprise", 'target = "late"\ndata = "holdout.parquet"\nchampion.log_loss = {}')
+    register(project, LinearSVC(max_iter=100_000, dual=False).fit(features, training["late"]), "tumours")
+    validate(project, "tumours")
+    promote(project, "tumours")
+    register(project, good, "tumours", input_example=features)
+    with pytest.raises(DataError, match="log_loss failed on this data"):
+        validate(project, "tumours", gate="surprise")
+
+
+def test_f1_is_of_the_models_second_class_also_where_the_data_has_only_the_first(
+    project: Project, good: Any, holdout: pd.DataFrame, features: pd.DataFrame, gate: Any
+) -> None:
+    gate("rare", 'target = "late"\nmetrics.f1 = { min = 0.5 }')
+    register(project, good, "tumours", input_example=features)
+    only = holdout[(holdout["late"] == 0) & (good.predict(holdout.drop(columns="late")) == 0)]
+    with pytest.raises(GateError, match="f1 0 is below"):
+        validate(project, "tumours", gate="rare", data=only)
+
+
+def test_a_third_class_of_the_champions_counts_for_the_candidate_too(
+    project: Project, good: Any, training: pd.DataFrame, holdout: pd.DataFrame, features: pd.DataFrame, gate: Any
+) -> None:
+    gate("classes", 'target = "late"\ndata = "holdout.parquet"\nchampion.f1 = { max_regression = 0.5 }')
+    strays = DummyClassifier(strategy="constant", constant=2).fit(features, np.arange(len(features)) % 3)
+    register(project, strays, "tumours", input_example=features)
+    validate(project, "tumours", gate="classes")
+    promote(project, "tumours")
+    register(project, good, "tumours", input_example=features)
+    (check,) = validate(project, "tumours", gate="classes").checks
+    inputs, truth = holdout.drop(columns="late"), holdout["late"]
+    expected = f1_score(truth, good.predict(inputs), labels=[0, 1, 2], average="macro", zero_division=0.0)
+    assert (check.value, check.champion) == (pytest.approx(expected), 0.0)
