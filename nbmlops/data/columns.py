@@ -12,7 +12,7 @@ class ColumnDrift:
     `statistic` is that method's effect size in [0, 1] and `p_value` the p-value
     after Benjamini-Hochberg over all columns. `missing` are shares of rows.
     `summary` names what `reference` and `current` hold: a mean, a median time, or
-    the share of the category that moved most. `note` says what kept a test away.
+    the share of the category that moved most. `note` says what kept a test away, or that the types differ.
     """
 
     name: str

@@ -44,10 +44,11 @@ def measure(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[st
     Numbers, times and durations are compared by the Kolmogorov-Smirnov test, all
     else as categories by the chi-square test. When a side has missing values
     their share is tested too, and the column's p-value is
-    ``min(1, 2 min(p, p_missing))``. Benjamini-Hochberg runs over the columns. A
-    column ``drifted`` when its adjusted p-value is at most 0.01 and the test that
-    says so has an effect above 0.05: KS distance, Cramér's V, or change of the
-    missing share.
+    ``min(1, 2 min(p, p_missing))``, which Benjamini-Hochberg adjusts over the
+    columns. A column ``drifted`` when the same sum over those tests alone whose
+    effect is above 0.05 (KS distance, Cramér's V, or change of the missing share)
+    gives at most 0.01; a test with a smaller effect counts there as p = 1, so that
+    its p-value never speaks for the other test's effect.
 
     Parameters
     ----------
@@ -62,8 +63,8 @@ def measure(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[st
         Drifted ones first, then by effect. Fewer than 50 values on a side: no
         test of the values, which `note` says; fewer than 50 rows: no test at all.
         Constant columns test as equal or different like all others; ``inf``
-        counts as a value, NaN, None and NaT as missing. A number column against a
-        text column is compared as text. Where nearly every value is distinct, as
+        counts as a value, NaN, None and NaT as missing. A number or time column
+        against a text column is compared as text, which `note` says. Where nearly every value is distinct, as
         in an identifier, categories say nothing and none drifts.
 
     Examples
@@ -74,20 +75,30 @@ def measure(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[st
     [('delay', True, 'ks'), ('carrier', False, 'chi2')]
     """
     measured = [_column(name, reference[name], current[name]) for name in columns]
-    tested = [p for _, p, _ in measured if p is not None]
-    adjusted: Iterator[float] = iter(stats.false_discovery_control(tested, method="bh") if tested else [])
-    rows = [_judged(row, p, next(adjusted) if p is not None else None, found) for row, p, found in measured]
+    shown = _adjusted([p for _, p, _ in measured])
+    deciding = _adjusted([p for _, _, p in measured])
+    rows = [
+        replace(row, p_value=p, drifted=decides is not None and decides <= LEVEL)
+        for (row, _, _), p, decides in zip(measured, shown, deciding, strict=True)
+    ]
     return sorted(rows, key=lambda row: (not row.drifted, -_effect(row)))
 
 
-def _column(name: str, reference: pd.Series, current: pd.Series) -> tuple[ColumnDrift, float | None, bool]:
-    """Test one column: its row, its p-value before adjustment, and whether a test found enough of an effect."""
+def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjust p-values by Benjamini-Hochberg; None, where no test was made, does not count."""
+    tested = [p for p in p_values if p is not None]
+    adjusted: Iterator[float] = iter(stats.false_discovery_control(tested, method="bh") if tested else [])
+    return [None if p is None else float(next(adjusted)) for p in p_values]
+
+
+def _column(name: str, reference: pd.Series, current: pd.Series) -> tuple[ColumnDrift, float | None, float | None]:
+    """Test one column: its row, its p-value before adjustment, and that of the tests whose effect matters."""
     n, m = len(reference), len(current)
     missing = int(reference.isna().sum()), int(current.isna().sum())
     shares = missing[0] / n if n else 0.0, missing[1] / m if m else 0.0
     row = ColumnDrift(name, False, "", None, None, None, *shares)
     if min(n, m) < FEWEST_VALUES:
-        return replace(row, note=f"too few rows: {min(n, m)}"), None, False
+        return replace(row, note=f"too few rows: {min(n, m)}"), None, None
     tests: list[tuple[float, float]] = []
     if min(n - missing[0], m - missing[1]) < FEWEST_VALUES:
         row = replace(row, note=f"too few values: {min(n - missing[0], m - missing[1])}")
@@ -101,21 +112,17 @@ def _column(name: str, reference: pd.Series, current: pd.Series) -> tuple[Column
             summary=shift.summary,
             reference=shift.reference,
             current=shift.current,
+            note=_mismatch(reference, current),
         )
         tests.append((shift.p_value, shift.effect))
     if any(missing):
         table = np.array([[missing[0], n - missing[0]], [missing[1], m - missing[1]]])
         tests.append((_independence(table), abs(shares[0] - shares[1])))
     if not tests:
-        return row, None, False
-    found = any(p <= LEVEL and effect > SMALLEST_EFFECT for p, effect in tests)
-    return row, min(1.0, len(tests) * min(p for p, _ in tests)), found
-
-
-def _judged(row: ColumnDrift, raw: float | None, adjusted: float | None, found: bool) -> ColumnDrift:
-    if raw is None or adjusted is None:
-        return row
-    return replace(row, p_value=float(adjusted), drifted=bool(found and adjusted <= LEVEL))
+        return row, None, None
+    smallest = min(p for p, _ in tests)
+    deciding = min((p for p, effect in tests if effect > SMALLEST_EFFECT), default=1.0)
+    return row, min(1.0, len(tests) * smallest), min(1.0, len(tests) * deciding)
 
 
 def _effect(row: ColumnDrift) -> float:
@@ -142,8 +149,20 @@ def kind(reference: pd.Series, current: pd.Series) -> str:
     return kinds.pop() if len(kinds) == 1 and not kinds & {"truth"} else "category"
 
 
+def _mismatch(reference: pd.Series, current: pd.Series) -> str:
+    """Say that two sides are of different kinds, so that they are compared as text; empty when they agree."""
+    kinds = {_kind_of(reference), _kind_of(current)} - {"empty"}
+    if len(kinds) < 2 or kinds == {"number", "truth"}:
+        return ""
+    return f"types differ: {_type_of(reference)} against {_type_of(current)}"
+
+
+def _type_of(series: pd.Series) -> str:
+    return pd.api.types.infer_dtype(series, skipna=True)
+
+
 def _kind_of(series: pd.Series) -> str:
-    match pd.api.types.infer_dtype(series, skipna=True):
+    match _type_of(series):
         case "integer" | "floating" | "mixed-integer-float" | "decimal" | "timedelta" | "timedelta64":
             return "number"
         case "boolean":
@@ -167,8 +186,8 @@ def _shift(reference: pd.Series, current: pd.Series) -> Shift:
 
 
 def _numbers(series: pd.Series) -> Floats:
-    if series.dtype.kind == "m":
-        series = series.dt.total_seconds()
+    if _type_of(series).startswith("timedelta"):
+        series = pd.to_timedelta(series).dt.total_seconds()
     return np.asarray(series.dropna(), dtype=np.float64)
 
 

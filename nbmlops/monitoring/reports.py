@@ -28,7 +28,7 @@ class DriftReport(Result):
     @property
     def headline(self) -> str:
         """How many columns drifted, the worst by name, and how many had too few values to tell."""
-        untested = sum(bool(column.note) for column in self.columns)
+        untested = sum(not column.method for column in self.columns)
         verdict = f"{self.n_drifted} of {len(self.columns)} columns drifted"
         worst = f", most of all {self.columns[0].name}" if self.drifted else ""
         too_few = f"; {untested} had too few values to tell" if untested else ""

@@ -178,7 +178,7 @@ def _failure(trace: Trace, executor: Executor, plan: Plan, output: Path) -> Nbml
 def _cell_error(trace: Trace, name: str, hint: str) -> NbmlopsError:
     """Give what a cell raised: an error of ours as itself, with its exit code; any other as CellError."""
     ename, reason = trace.end["ename"], scrub_text(trace.end["reason"])
-    ours = getattr(errors, ename, None)
+    ours = getattr(errors, ename, None) if trace.end["is_ours"] else None
     if isinstance(ours, type) and issubclass(ours, NbmlopsError) and ours is not CellError:
         message, _, own_hint = reason.partition("\n  ")
         return ours(f"{message} ({name}, {trace.cell()})", own_hint or hint)

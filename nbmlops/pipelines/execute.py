@@ -124,12 +124,20 @@ class _Progress:
         status = "ok" if self._reply["status"] == "ok" or has_left else "failed"
         self._report(event="cell", cell=cell_index, status=status, seconds=time.monotonic() - self._since)
 
-    def cause(self, exc: Any) -> dict[str, str]:
+    def cause(self, exc: Any) -> dict[str, Any]:
         """Name the error; where a cell left no error output (a magic's), the kernel's last reply has it."""
         if exc.evalue or exc.traceback:
-            return {"ename": exc.ename, "reason": exc.evalue}
+            return {"ename": exc.ename, "reason": exc.evalue, "is_ours": _is_ours(exc)}
         reason = f"{self._reply.get('ename', '')}: {self._reply.get('evalue', '')}".strip(": ")
-        return {"ename": "", "reason": reason or exc.ename}
+        return {"ename": "", "reason": reason or exc.ename, "is_ours": False}
+
+
+def _is_ours(exc: Any) -> bool:
+    """Tell an error of nbmlops from another of that name by how it shows: as its message alone, or with its path."""
+    one_message = f"{exc.ename}: {exc.evalue}".splitlines()
+    return exc.traceback == one_message or any(
+        line.startswith(f"nbmlops.errors.{exc.ename}:") for line in exc.traceback
+    )
 
 
 def _installed(kernel: str) -> str:

@@ -111,7 +111,7 @@ def parameters_of(content: Content) -> tuple[contract.Parameter, ...]:
 
 def prepare(content: Content, values: Mapping[str, Any]) -> Prepared:
     """Put the given parameters behind the tagged cell, and clear what an earlier run left."""
-    stale = {ERROR_MARKER, INJECTED} if values else {ERROR_MARKER}
+    stale = {ERROR_MARKER, INJECTED}
     kept = [(n, cell) for n, cell in enumerate(content["cells"], start=1) if not stale & _tags(cell)]
     cells = [_cleared(cell) for _, cell in kept]
     numbers = [n for n, _ in kept]

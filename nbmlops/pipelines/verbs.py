@@ -134,7 +134,7 @@ def run(
 def _output(project: Project, notebook: Path, output: str | None) -> Path | None:
     if output is None:
         return None
-    path = (project.folder / Path(output).expanduser()).resolve()
+    path = project.output(output).resolve()
     if path == notebook:
         raise UsageError(f"The output may not overwrite the notebook {notebook.name} itself.", "Give -o another path.")
     if path.is_dir():

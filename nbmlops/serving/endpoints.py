@@ -1,6 +1,7 @@
 """What serving speaks of: endpoints, the server behind one, deployments, predictions. Nouns alone."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +75,8 @@ class Server:
     @property
     def again(self) -> str:
         """The command that starts it again."""
-        named = "" if self.endpoint == self.model else f" --as {self.endpoint}"
-        return f"deploy {self.label}{named}"
+        named = "" if self.endpoint == self.model else f" --as {shlex.quote(self.endpoint)}"
+        return f"deploy {shlex.quote(self.label)}{named}"
 
 
 @dataclass(frozen=True)

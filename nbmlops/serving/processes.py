@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from nbmlops.errors import DeployError
+from nbmlops.errors import DeployError, StoreError
 from nbmlops.project import STATE
 from nbmlops.scrub import scrub_text
 from nbmlops.serving.endpoints import ServerSpec
@@ -124,8 +124,12 @@ def leftovers(project_root: Path, owned_pids: Collection[int]) -> list[Leftover]
 @contextlib.contextmanager
 def only_one(lock: Path) -> Iterator[None]:
     """Let one process at a time in; the lock goes with its holder, however that ends."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as exc:
+        raise StoreError(f"The lock {lock} cannot be held: {exc.strerror}.", "Check the disk.") from exc
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -190,7 +190,7 @@ def predict(project: Project, endpoint: EndpointName, *, data: DataRef, output: 
     if output is not None:
         import pandas as pd
 
-        write_table(frame.assign(prediction=pd.Series(found, index=frame.index)), project.path(output))
+        write_table(frame.assign(prediction=pd.Series(found, index=frame.index)), project.output(output))
     rate = round(len(found) / seconds, 1)
     return Predictions(
         server.endpoint, server.model, server.version, len(found), round(seconds, 4), rate, found, output or ""
@@ -263,17 +263,6 @@ def find_server(project: Project, endpoint: str) -> Server:
     return known[endpoint]
 
 
-def find_endpoint(project: Project, endpoint: str) -> Endpoint:
-    """Find one endpoint by its name, with its status as of now.
-
-    Raises
-    ------
-    NotFoundError
-        There is no such endpoint; the hint names the nearest.
-    """
-    return _endpoint(find_server(project, endpoint))
-
-
 def _check_scorable(frame: "pd.DataFrame", output: str | None) -> None:
     """Refuse, before anything is sent, what could not be scored or kept."""
     if frame.empty:
@@ -303,14 +292,16 @@ def _started(
     from nbmlops.serving import processes
 
     folder = _folder(project, name) / f"{version.version}-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True, mode=0o700)
     try:
+        folder.mkdir(parents=True, mode=0o700)
         (folder / "model").mkdir(mode=0o700)
         copied = verified_copy(project, version, into=folder / "model")
         project.notify(f"Starting a server for {version.label} …")
         ready = processes.start(folder, _spec(name, version, copied, old, port), folder.parent / "server.log")
-    except BaseException:
-        shutil.rmtree(folder)
+    except BaseException as exc:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(exc, OSError):
+            raise StoreError(f"No server can be started in {folder}: {exc.strerror}.", "Check the disk.") from exc
         raise
     server = Server(
         endpoint=name,

@@ -49,6 +49,12 @@ def test_asked_to_fail_it_fails_with_the_report_and_records_it(project: Project)
     assert event.result["n_drifted"] == 1
 
 
+def test_columns_of_different_types_are_not_counted_as_too_few(project: Project) -> None:
+    report = drift(project, MARCH.assign(delay=MARCH.delay.astype(str)), against=JANUARY)
+    assert "types differ" in {row.name: row.note for row in report.columns}["delay"]
+    assert "too few" not in report.headline
+
+
 def test_a_dry_run_measures_and_leaves_no_record(project: Project) -> None:
     assert drift(project, MARCH, against=JANUARY, dry_run=True).drifted
     assert project.open(Ledger).events() == []

@@ -28,7 +28,13 @@ def test_an_executed_notebook_can_be_run_again() -> None:
     again = nb.prepare(once, {"month": 4})
     assert [nb.source_of(cell) for cell in again.content["cells"]].count("# Parameters\nmonth = 4") == 1
     assert again.numbers == (2, 3, 0, 5)
-    assert nb.source_of(nb.prepare(once, {}).content["cells"][2]) == "# Parameters\nmonth = 3"
+
+
+def test_an_executed_notebook_run_without_parameters_has_its_defaults_again() -> None:
+    once = nb.prepare(as_notebook("print(month)", tagged="month = 1"), {"month": 3}).content
+    again = nb.prepare(once, {})
+    assert [nb.source_of(cell) for cell in again.content["cells"]][1:] == ["month = 1", "print(month)"]
+    assert again.numbers == (1, 2, 4)
 
 
 def test_cells_behind_a_dead_kernel_are_pending_and_its_own_failed() -> None:

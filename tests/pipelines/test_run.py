@@ -191,6 +191,28 @@ def test_an_error_of_ours_keeps_its_class_and_hint(project: Project, write_noteb
     assert only_run(project).data.tags["nbmlops.error"].startswith("GateError: auc is too low")
 
 
+def test_a_foreign_error_that_bears_the_name_of_one_of_ours_is_the_cells(
+    project: Project, write_notebook: WriteNotebook
+) -> None:
+    notebook = write_notebook("mean.ipynb", "from pandas.errors import DataError", "raise DataError('no numbers')")
+    with pytest.raises(CellError, match=r"mean.ipynb failed with DataError: no numbers \(cell 3 "):
+        run(project, str(notebook))
+
+
+def test_an_error_of_ours_with_its_traceback_keeps_its_class(project: Project, write_notebook: WriteNotebook) -> None:
+    shown = "error = GateError('auc is too low', 'Train longer.')\nerror.shows_traceback = True\nraise error"
+    notebook = write_notebook("gate.ipynb", "from nbmlops.errors import GateError", shown)
+    with pytest.raises(GateError, match="auc is too low"):
+        run(project, str(notebook))
+
+
+def test_an_output_is_meant_from_the_working_folder(project: Project, write_notebook: WriteNotebook) -> None:
+    notebook = write_notebook("train.ipynb", "1")
+    (project.root / "out.ipynb").touch()
+    below = Project(notebook.parent)
+    assert run(below, "train.ipynb", output="out.ipynb", dry_run=True).output == str(notebook.parent / "out.ipynb")
+
+
 def test_a_dead_kernel_is_told_truly_and_leaves_nothing_alive(project: Project, write_notebook: WriteNotebook) -> None:
     notebook = write_notebook("train.ipynb", NOTE_KERNEL, "import os; os._exit(5)", "after = 1")
     with pytest.raises(KernelError, match=r"exited with code 5 \(cell 3: import os; os._exit\(5\)\)"):

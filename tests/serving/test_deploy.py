@@ -24,7 +24,7 @@ from nbmlops.registry.verbs import register
 from nbmlops.serving import processes
 from nbmlops.serving.endpoints import Server
 from nbmlops.serving.server import bind
-from nbmlops.serving.verbs import deploy, find_endpoint, find_server, predict, undeploy
+from nbmlops.serving.verbs import deploy, find_server, lock, predict, undeploy
 from tests.serving.conftest import served, servers
 
 
@@ -99,12 +99,12 @@ def test_the_life_of_an_endpoint(shop: Project, features: Any, broken: str) -> N
     os.kill(second.pid, signal.SIGKILL)
     while psutil.pid_exists(second.pid) and psutil.Process(second.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    assert find_endpoint(shop, "life").status == "dead"
+    assert served(shop)["life"].status == "dead"
     with pytest.raises(StoreError, match="its process is gone") as gone:
         predict(shop, "life", data=features.head(3))
     assert gone.value.hint == "`deploy delays/2 --as life`"
     again = deploy(shop, "delays/2", as_="life")
-    assert (again.url, find_endpoint(shop, "life").status) == (first.url, "answers")
+    assert (again.url, served(shop)["life"].status) == (first.url, "answers")
 
     # ---- undeployed: nothing is left but the record of what happened
     with pytest.raises(NotFoundError, match="Did you mean life"):
@@ -163,7 +163,7 @@ def test_an_endpoint_of_another_machine_is_left_alone(shop: Project, features: A
     far = Server("far", "delays", "1", "another-machine", 1, os.getpid(), 0.0, "2013-01-01T00:00:00+00:00", "/nowhere")
     shop.open(Ledger).put_endpoint("far", asdict(far))
     try:
-        assert find_endpoint(shop, "far").status == "elsewhere"
+        assert served(shop)["far"].status == "elsewhere"
         with pytest.raises(ConflictError, match="another-machine"):
             undeploy(shop, "far")
         with pytest.raises(ConflictError, match="another-machine"):
@@ -172,6 +172,29 @@ def test_an_endpoint_of_another_machine_is_left_alone(shop: Project, features: A
             predict(shop, "far", data=features.head(1))
     finally:
         shop.open(Ledger).remove_endpoint("far")
+
+
+def test_the_command_that_starts_a_server_again_can_be_typed() -> None:
+    again = [
+        Server(name, model, "2", "here", 1, 1, 0.0, "", "").again
+        for name, model in [("late flights", "late flights"), ("shop window", "delays"), ("delays", "delays")]
+    ]
+    assert again == ["deploy 'late flights/2'", "deploy delays/2 --as 'shop window'", "deploy delays/2"]
+
+
+def test_a_place_that_cannot_be_written_is_a_store_error(shop: Project) -> None:
+    place = shop.root / ".nbmlops" / "endpoints" / "walled"
+    place.parent.mkdir(exist_ok=True)
+    place.touch()
+    with pytest.raises(StoreError, match=r"No server can be started in .*walled.*: Not a directory"):
+        deploy(shop, "delays/1", as_="walled")
+    place.unlink()
+    lock(shop, "walled").unlink()
+    lock(shop, "walled").mkdir()
+    with pytest.raises(StoreError, match=r"The lock .*walled cannot be held: Is a directory"):
+        deploy(shop, "delays/1", as_="walled")
+    lock(shop, "walled").rmdir()
+    assert "walled" not in served(shop)
 
 
 def test_names_and_ports_that_cannot_be_are_refused(shop: Project) -> None:

@@ -15,7 +15,8 @@ from nbmlops.errors import ConflictError, DataError, NotFoundError, UsageError
 from nbmlops.project import Project
 from nbmlops.registry.loader import verified_copy
 from nbmlops.serving.endpoints import Deployment
-from nbmlops.serving.verbs import deploy, find_endpoint, predict
+from nbmlops.serving.verbs import deploy, predict
+from tests.serving.conftest import served
 
 JSON = "application/json"
 ROW = '{"dataframe_split": {"columns": ["delay", "carrier", "day"], "data": [[%s]]}}'
@@ -47,7 +48,7 @@ def ask(
 # --------------------------------------------------------------------- valid
 def test_a_bare_name_deploys_its_champion(live: Deployment, shop: Project) -> None:
     assert (live.endpoint, live.model, live.version, live.replaced) == ("delays", "delays", "1", "")
-    endpoint = find_endpoint(shop, "delays")
+    endpoint = served(shop)["delays"]
     assert (endpoint.status, endpoint.url, endpoint.pid) == ("answers", live.url, live.pid)
 
 
@@ -182,6 +183,9 @@ def test_predict_keeps_the_table_with_its_predictions(
         kept = (pd.read_parquet if output.endswith("parquet") else pd.read_csv)(shop.root / output)
         assert kept.prediction.tolist() == list(scored.predictions)
         assert list(kept.columns) == [*flights.columns, "prediction"]
+    below = Project(shop.root / ".nbmlops")
+    predict(below, "delays", data=str(shop.root / "march.parquet"), output="scored.csv")
+    assert (below.folder / "scored.csv").exists()  # not the one above
 
 
 def test_predict_repeats_the_servers_own_words(live: Deployment, shop: Project, features: pd.DataFrame) -> None:
