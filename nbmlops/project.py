@@ -6,13 +6,14 @@ No store is named here, and none is imported.
 import itertools
 import os
 import re
+import threading
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast
 
-from nbmlops.errors import NotFoundError, UsageError, nearest
+from nbmlops.errors import NotFoundError, StoreError, UsageError, nearest
 
 FILE = "nbmlops.toml"
 STATE = ".nbmlops"
@@ -98,6 +99,7 @@ class Project:
         self.notify = notify
         self._overrides = {key: value for key, value in (overrides or {}).items() if value}
         self._settings: tuple[Any, Settings] | None = None
+        self._opening = threading.RLock()  # a store may open another one
         self._stores: dict[tuple[type, str, str], Any] = {}
 
     @property
@@ -125,8 +127,7 @@ class Project:
     def settings(self) -> Settings:
         """The settings as of now; the file is read again when it or the environment changed."""
         path = self.root / FILE
-        variables = {key: os.environ.get(f"NBMLOPS_{key.upper()}") for key in DEFAULTS}
-        stamp = (path, path.stat().st_mtime_ns, tuple(variables.values()))
+        stamp = (path, path.stat().st_mtime_ns, dict(os.environ))
         if self._settings is None or self._settings[0] != stamp:
             self._settings = (stamp, read_settings(path, self._overrides))
         return self._settings[1]
@@ -139,7 +140,12 @@ class Project:
     def state(self, *parts: str) -> Path:
         """Name a path under the project's state folder, making the folders above it."""
         path = self.root.joinpath(STATE, *parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise StoreError(
+                f"{path.parent} cannot be made: {exc.strerror}.", "Free or move what stands there."
+            ) from exc
         return path
 
     def path(self, name: str) -> Path:
@@ -149,13 +155,18 @@ class Project:
             return self.folder / given
         return self.root / given
 
+    def output(self, name: str) -> Path:
+        """Resolve a path to write to: against the working folder."""
+        return self.folder / Path(name).expanduser()
+
     def open(self, store: type[S]) -> S:
         """Connect to a store once, and keep the connection as long as the settings stay."""
         settings = self.settings
         key = (store, settings.tracking.value, settings.ledger.value)
-        if key not in self._stores:
-            self._stores[key] = store.of(self)
-        return cast(S, self._stores[key])
+        with self._opening:
+            if key not in self._stores:
+                self._stores[key] = store.of(self)
+            return cast(S, self._stores[key])
 
 
 def find(folder: Path) -> Path | None:

@@ -92,8 +92,8 @@ Numbers = Annotated[Mapping[str, float], Ref("number", is_number)]
 def verb(function: Callable[Concatenate[Project, P], R]) -> Callable[Concatenate[Project, P], R]:
     """Make a typed function a verb: every write and govern call leaves an event, failures included.
 
-    A ``govern`` verb reaches the ledger before it acts, so that nothing is
-    governed without a record. A dry run changes nothing and leaves none.
+    The ledger is reached before the verb acts, so that nothing is done without a
+    record. A dry run changes nothing and leaves none.
 
     Examples
     --------
@@ -112,8 +112,8 @@ def verb(function: Callable[Concatenate[Project, P], R]) -> Callable[Concatenate
         arguments.pop("project", None)
         if arguments.get("dry_run"):
             return function(project, *args, **kwargs)
-        if effect == "govern":
-            _ledger(project)
+        if project.exists and name != "init":  # which may find the project of a folder above, and makes another
+            _ledger(project).reach()
         started = time.monotonic()
         try:
             result = function(project, *args, **kwargs)
@@ -180,7 +180,7 @@ def _record(project: Project, name: str, arguments: dict[str, Any], outcome: str
 
 def _record_failure(project: Project, name: str, arguments: dict[str, Any], exc: BaseException, seconds: float) -> None:
     report = getattr(exc, "report", None)
-    result = report if report is not None else {"message": scrub_text(str(exc))}
+    result = report if report is not None else {"message": scrub_text(str(exc)) or type(exc).__name__}
     try:
         _record(project, name, arguments, type(exc).__name__, result, seconds)
     except NbmlopsError as also:

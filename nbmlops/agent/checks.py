@@ -66,6 +66,7 @@ def _tracking(project: Project) -> Check:
     from nbmlops.tracking.mlflow import Tracking
 
     tracking = project.open(Tracking)
+    tracking.reach()
     return Check("tracking", "ok", f"{scrub_text(tracking.uri)} answers, experiment {tracking.experiment}")
 
 

@@ -18,6 +18,7 @@ from nbmlops.agent.cards import (
 )
 from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, UsageError, nearest
 from nbmlops.project import FILE, STATE, Project
+from nbmlops.registry.versions import CHAMPION
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.runs import Run
 from nbmlops.verb import AnyRef, Rows, verb
@@ -131,7 +132,10 @@ def status(project: Project) -> Status:
     from nbmlops.tracking.session import owner_is_dead
 
     found = project.settings
-    states = {"tracking": _state(lambda: _tracking(project)), "ledger": _state(lambda: _ledger(project))}
+    states = {
+        "tracking": _state(lambda: _tracking(project).reach()),
+        "ledger": _state(lambda: _ledger(project).reach()),
+    }
     settings = tuple(
         SettingRow(key, scrub_text(setting.value), setting.source, states.get(key, ""))
         for key, setting in (("name", found.name), ("tracking", found.tracking), ("ledger", found.ledger))
@@ -284,9 +288,10 @@ def _champions(project: Project) -> tuple[Champion, ...]:
     from nbmlops.registry.verbs import models
 
     return tuple(
-        Champion(model.name, alias, str(version), model.gate)
+        Champion(model.name, alias, str(version), model.gate if str(version) == model.judged else "")
         for model in models(project)
-        for alias, version in sorted(model.aliases.items())
+        for alias, version in model.aliases.items()
+        if alias == CHAMPION
     )
 
 

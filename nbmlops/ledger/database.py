@@ -5,6 +5,7 @@ import getpass
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +54,17 @@ class Ledger:
         """Open the ledger that the project's settings name."""
         return cls(project.settings.ledger.value, project.state("ledger-heads", "x").parent)
 
+    def reach(self) -> None:
+        """Ask the database for nothing.
+
+        Raises
+        ------
+        StoreError
+            It is out of reach now, whatever it was when it was opened.
+        """
+        with self._reading() as connection:
+            connection.execute(sa.select(EVENTS.c.seq).limit(1))
+
     # ------------------------------------------------------------------ events
     def append(self, draft: Draft) -> Event:
         """Give an event its place at the end of the chain; concurrent writers wait for each other."""
@@ -100,9 +112,10 @@ class Ledger:
                 count += 1
                 yield _event(row)
 
+        anchor = self._anchor()  # before the events: one that is appended meanwhile is then no loss
         oldest_first = sa.select(EVENTS).order_by(EVENTS.c.seq).execution_options(yield_per=1000)
         with self._reading() as connection, connection.execute(oldest_first) as rows:
-            broken = first_break(counted(iter(rows)), self._anchor())
+            broken = first_break(counted(iter(rows)), anchor)
         if broken:
             raise ConflictError(
                 f"The ledger's chain is broken at event {broken[0]}: {broken[1]}.",
@@ -170,19 +183,31 @@ class Ledger:
             return Anchor(**json.loads(self._anchor_file.read_text()))
         except FileNotFoundError:
             return None
+        except (OSError, ValueError, TypeError) as exc:
+            raise StoreError(
+                f"The remembered head of the ledger, {self._anchor_file}, cannot be read: {exc}.",
+                "Look at who or what changed it; then remove it: the next event makes it anew.",
+            ) from exc
 
     def _anchor_holds(self, connection: sa.Connection) -> bool:
-        anchor = self._anchor()
+        try:
+            anchor = self._anchor()
+        except StoreError:  # kept as it is, for `verify` to tell
+            return False
         if anchor is None:
             return True
         return connection.scalar(sa.select(EVENTS.c.hash).where(EVENTS.c.seq == anchor.seq)) == anchor.hash
 
     def _remember(self, event: Event) -> None:
         known = self._anchor()
-        if known is None or known.seq < event.seq:
-            draft = self._anchor_file.with_suffix(f".{os.getpid()}.tmp")
-            draft.write_text(json.dumps({"seq": event.seq, "hash": event.hash}))
-            draft.replace(self._anchor_file)
+        if known is not None and known.seq >= event.seq:
+            return
+        with contextlib.suppress(OSError):  # the event is written; an older head guards all before it
+            with tempfile.NamedTemporaryFile("w", dir=self._anchor_file.parent, suffix=".tmp", delete=False) as draft:
+                json.dump({"seq": event.seq, "hash": event.hash}, draft)
+                draft.flush()
+                os.fsync(draft.fileno())
+            Path(draft.name).replace(self._anchor_file)
 
 
 def actor() -> str:

@@ -85,7 +85,7 @@ def _names(ref: Ref, project: Project) -> Iterable[str]:
         case "model name":
             return names.model_names(project)
         case "alias":
-            return ["champion", "challenger"]
+            return ["champion", "challenger", *names.aliases(project)]
         case "endpoint":
             return names.endpoints(project)
         case "gate":

@@ -1,6 +1,7 @@
 """The magic ``%mlops``: registered in milliseconds; everything else loads when a verb is first used."""
 
 import ast
+import itertools
 import os
 import re
 import shlex
@@ -83,7 +84,7 @@ class NbmlopsMagics(Magics):
         call = parse(name, rest, (*OPTIONS, INTO))
         if cell is not None and name not in CELL_VERBS:
             raise UsageError(f"{name} takes no cell.", f"Use the line magic: %mlops {name}")
-        self._take_variables(call)
+        self._take_variables(call, _Name if call.options["show_code"] else None)
         project = self.project(settings)
         result = perform(call, project)
         if cell is not None and not call.options["show_code"]:
@@ -99,7 +100,7 @@ class NbmlopsMagics(Magics):
             return print(result if options["show_code"] else json_text(result))
         return None if options["quiet"] or options["into"] else result
 
-    def _take_variables(self, call: Any) -> None:
+    def _take_variables(self, call: Any, as_code: type[str] | None) -> None:
         """Put the notebook's variable in the place of its name, where the argument takes one of its kind."""
         from nbmlops.verb import parameters, ref_of
 
@@ -108,18 +109,18 @@ class NbmlopsMagics(Magics):
             if ref and ref.accepts and name in call.arguments:
                 given = call.arguments[name]
                 call.arguments[name] = (
-                    {key: self._variable(value, ref) for key, value in given.items()}
+                    {key: self._variable(value, ref, as_code) for key, value in given.items()}
                     if isinstance(given, dict)
-                    else self._variable(given, ref)
+                    else self._variable(given, ref, as_code)
                 )
 
-    def _variable(self, value: Any, ref: Any) -> Any:
+    def _variable(self, value: Any, ref: Any, as_code: type[str] | None) -> Any:
         """Give the variable that a word names, or the word itself."""
         known = self.shell.user_ns
         if not isinstance(value, str) or value not in known:
             return value
         if ref.accepts(known[value]):
-            return _named(known[value], value)
+            return as_code(value) if as_code else _named(known[value], value)
         if ref.noun == "data":  # a table's file has an ending, so a bare name was meant as a variable
             kind = type(known[value]).__name__
             raise UsageError(f"The variable {value} is of type {kind}.", "Name a DataFrame, or give a file's path.")
@@ -168,6 +169,15 @@ class NbmlopsMagics(Magics):
             print(text(report))
         error.shows_traceback = asked or self.traceback
         raise error
+
+
+class _Name(str):
+    """A variable's name in plain code, where it stands bare."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class _CellRaisedError(Exception):
@@ -267,8 +277,11 @@ def _named(found: Any, name: str) -> Any:
 
 
 def _words(line: str) -> list[str]:
+    """Split a line as a shell does; what follows a word that begins with # is a comment, apostrophes and all."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        return shlex.split(line)
+        return list(itertools.takewhile(lambda word: not word.startswith("#"), lexer))
     except ValueError as exc:
         raise UsageError(f"The line ends inside a quotation: {exc}.") from exc
 

@@ -1,5 +1,6 @@
 """From typed words to a verb's arguments: Cyclopts over the verb's own signature and docstring."""
 
+import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Annotated, Any, get_origin
 
-from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from nbmlops.errors import UsageError
 from nbmlops.verb import load, parameters, ref_of
@@ -62,11 +63,10 @@ def parse(name: str, words: Sequence[str], options: Sequence[inspect.Parameter] 
     try:
         _, bound, _ = app.parse_args(list(words))
     except CycloptsError as exc:
-        raise _usage_error(name, exc) from exc
-    surface = {option.name for option in options}
+        raise _usage_error(name, words, exc) from exc
     given = dict(bound.arguments)
     arguments = {key: _value(parameter, given[key]) for key, parameter in parameters(name).items() if key in given}
-    return Call(name, arguments, {option.name: given.get(option.name, option.default) for option in options if surface})
+    return Call(name, arguments, {option.name: given.get(option.name, option.default) for option in options})
 
 
 def help_text(
@@ -76,7 +76,9 @@ def help_text(
     from rich.console import Console
 
     page = StringIO()
-    _app(name, options, prefix).help_print([], console=Console(file=page, width=width, color_system=None))
+    _app(name, options, prefix).help_print(
+        [], console=Console(file=page, width=width, color_system=None, force_jupyter=False)
+    )
     return page.getvalue().rstrip()
 
 
@@ -161,7 +163,9 @@ def _typed_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     if ref:
         text = str | None if parameter.default is None else str
         return parameter.replace(annotation=Annotated[text, Parameter(name=names)])
-    return parameter.replace(annotation=Annotated[parameter.annotation, Parameter(name=names, negative=())])
+    hyphen = parameter.annotation is str  # `--sort -loss` is a value, not an option
+    named_so = Parameter(name=names, negative=(), allow_leading_hyphen=hyphen)
+    return parameter.replace(annotation=Annotated[parameter.annotation, named_so])
 
 
 def _value(parameter: inspect.Parameter, given: Any) -> Any:
@@ -183,12 +187,26 @@ def _number(key: str, value: Any) -> float:
         ) from None
 
 
-def _usage_error(name: str, exc: CycloptsError) -> UsageError:
+def _usage_error(name: str, words: Sequence[str], exc: CycloptsError) -> UsageError:
     if isinstance(exc, MissingArgumentError) and exc.argument is not None:
-        message = f"{name} needs {exc.argument.name.lstrip('-').upper()}."
+        wanted = exc.argument.name
+        is_option = parameters(name)[exc.argument.field_info.name].kind is inspect.Parameter.KEYWORD_ONLY
+        message = f"{name} needs {wanted if is_option else wanted.lstrip('-').upper()}."
+    elif isinstance(exc, UnusedCliTokensError):
+        left = " ".join(exc.unused_tokens or ())
+        return UsageError(
+            f"{name} can make nothing of: {left}", f"Options are repeated: -p a=1 -p b=2. `{name} --help`"
+        )
     else:
         message = str(exc)
-    return UsageError(message, f"All of its options: `{name} --help`")
+    known = [f"--{key.rstrip('_').replace('_', '-')}" for key in parameters(name)]
+    meant = [close for word in words if word.startswith("--") and word not in known for close in _close(word, known)]
+    near = f"Did you mean {meant[0]}? " if meant and "Did you mean" not in message else ""
+    return UsageError(message, f"{near}All of its options: `{name} --help`")
+
+
+def _close(word: str, known: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(word.partition("=")[0], known, n=1)
 
 
 def _sections(doc: str | None) -> tuple[str, str]:

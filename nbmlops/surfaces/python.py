@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nbmlops.errors import nearest
 from nbmlops.project import Project
 from nbmlops.verb import load
 from nbmlops.vocabulary import VERBS
@@ -18,7 +19,7 @@ class Operations:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in VERBS:
-            raise AttributeError(name)
+            raise AttributeError(f"There is no verb {name!r}. {nearest(name, VERBS)}")
         function = load(name)
         return functools.update_wrapper(functools.partial(function, self.project), function)
 

@@ -5,6 +5,7 @@ Most of that time is MLflow's import.
 
 import contextlib
 import importlib
+import sys
 import threading
 from typing import Any
 
@@ -34,12 +35,14 @@ class Warmup:
         self._timer.start()
 
     def _open(self) -> None:
+        self._shell.events.unregister("pre_run_cell", self._busy)
+        self._shell.events.unregister("post_run_cell", self._idle)
+        if "mlflow" in sys.modules:  # in use already, and perhaps aimed at another store by hand
+            return
         from nbmlops.tracking.mlflow import Tracking
 
         for module in ("nbmlops.surfaces.call", "nbmlops.tracking.session"):
             importlib.import_module(module)
-        self._shell.events.unregister("pre_run_cell", self._busy)
-        self._shell.events.unregister("post_run_cell", self._idle)
         with contextlib.suppress(NbmlopsError):  # no project, or a store out of reach: the first verb says so
             tracking = self._project.open(Tracking)
             _ = tracking.experiment_id, tracking.mlflow.active_run()

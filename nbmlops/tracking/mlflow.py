@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import BUSY_TIMEOUT_S, STATE, Project, patient
-from nbmlops.scrub import scrub_text
+from nbmlops.scrub import scrub, scrub_text
 from nbmlops.tracking.runs import Run
 
 # Without these MLflow asks a silent server again and again, for minutes.
@@ -46,6 +46,17 @@ class Tracking:
     def mlflow(self) -> Any:
         """MLflow, aimed at this store: another project of this process may have aimed it elsewhere since."""
         return fluent(self.uri)
+
+    def reach(self) -> None:
+        """Ask the store for something small.
+
+        Raises
+        ------
+        StoreError
+            It is out of reach now, whatever it was when it was opened.
+        """
+        with translated(f"The tracking store at {scrub_text(self.uri)}"):
+            self.client.get_experiment_by_name(self.experiment)
 
     @functools.cached_property
     def experiment_id(self) -> str:
@@ -131,8 +142,8 @@ class Tracking:
             self.client.log_batch(
                 run_id,
                 metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()],
-                params=[Param(key, str(value)) for key, value in params.items()],
-                tags=[RunTag(key, str(value)) for key, value in tags.items()],
+                params=[Param(key, str(scrub(value, key))) for key, value in params.items()],
+                tags=[RunTag(key, str(scrub(value, key))) for key, value in tags.items()],
             )
             for path in artifacts:
                 (self.client.log_artifacts if path.is_dir() else self.client.log_artifact)(run_id, str(path))

@@ -38,6 +38,11 @@ def models(project: Project) -> list[str]:
     return [*model_names(project), *aliases, *(f"{name}/{version}" for name, version in _ask(uri, _VERSIONS))]
 
 
+def aliases(project: Project) -> list[str]:
+    """Aliases that point at some version."""
+    return [alias for _, alias in _ask(project.settings.tracking.value, _ALIASES)]
+
+
 def endpoints(project: Project) -> list[str]:
     """Names of the endpoints."""
     return [

@@ -49,12 +49,16 @@ def begin(project: Project, name: str | None) -> Any:
         )
 
 
-def end(project: Project, status: str) -> None:
-    """End the active run."""
-    mlflow = project.open(Tracking).mlflow
+def end(project: Project, status: str) -> Any:
+    """End the active run in the store that it began in, and give it as MLflow has it then."""
+    mlflow = fluent(_process.uri or project.open(Tracking).uri)
     with translated("The run's end"):
+        run_id = mlflow.active_run().info.run_id
         _end(mlflow, status)
+        ended = mlflow.get_run(run_id)
+    _process.uri = ""
     forget()
+    return ended
 
 
 def settle() -> None:

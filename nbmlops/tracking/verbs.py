@@ -9,6 +9,8 @@ from nbmlops.project import Project
 from nbmlops.tracking.runs import STATUSES, Comparison, Run, compare_runs, name_condition
 from nbmlops.verb import MACHINE_ONLY, Numbers, Pairs, Result, Rows, RunRef, is_number, verb
 
+_NO_RUN = "Begin one: `track NAME`. Or name one: --run ID"
+
 
 @dataclass(frozen=True)
 class Logged(Result):
@@ -143,12 +145,17 @@ def end(
     from nbmlops.tracking.mlflow import Tracking, translated
 
     tracking = project.open(Tracking)
-    run_id = _meant(project, run)
-    if run is None:
-        session.end(project, status)
+    active = None if project.surface in ("cli", "rest") else tracking.mlflow.active_run()
+    if run is not None:
+        run_id = tracking.find(run).run_id
+    elif active is not None:
+        run_id = active.info.run_id
     else:
-        with translated("The run's end"):
-            tracking.client.set_terminated(run_id, status)
+        raise ConflictError("No run is active here.", _NO_RUN)
+    if active and run_id == active.info.run_id:
+        return tracking.as_run(session.end(project, status))
+    with translated("The run's end"):
+        tracking.client.set_terminated(run_id, status)
     return tracking.as_run(tracking.client.get_run(run_id))
 
 
@@ -317,7 +324,12 @@ def runs(
     conditions += [name_condition(name)] if name else []
     order = f"metrics.`{sort.lstrip('-')}` {'ASC' if sort.startswith('-') else 'DESC'}" if sort else ""
     found = project.open(Tracking).newest(limit, " and ".join(conditions), order or "attributes.start_time DESC")
-    return Rows(run for run in found if name in ("", run.name))
+    listed = Rows(run for run in found if name in ("", run.name))
+    metric = sort.lstrip("-")
+    if metric and listed and not any(metric in run.metrics for run in listed):
+        known = {each for run in listed for each in run.metrics}
+        raise NotFoundError(f"None of these runs has the metric {metric!r}.", nearest(metric, known))
+    return listed
 
 
 @verb
@@ -383,7 +395,7 @@ def _meant(project: Project, run: str | None) -> str:
             return str(active.info.run_id)
         if headless := os.environ.get("NBMLOPS_RUN"):
             return headless
-    raise ConflictError("No run is active here.", "Begin one: `track NAME`. Or name one: --run ID")
+    raise ConflictError("No run is active here.", _NO_RUN)
 
 
 def _needs_process(project: Project, name: str, hint: str) -> None:

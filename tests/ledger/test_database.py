@@ -209,3 +209,39 @@ def test_endpoints_are_wanted_replaced_and_forgotten(open_ledger: Callable[[], L
     assert open_ledger().endpoints() == [{"model": "delays/2"}, {"model": "delays/1"}]
     open_ledger().remove_endpoint("a")
     assert open_ledger().endpoints() == [{"model": "delays/1"}]
+
+
+def test_an_unreadable_anchor_stops_no_event_and_is_told(ledger: Ledger, anchors: Path) -> None:
+    ledger.append(draft())
+    [head] = anchors.glob("*.head")
+    head.write_text("")
+    ledger.append(draft())
+    with pytest.raises(StoreError, match="cannot be read"):
+        ledger.check_chain()
+    head.unlink()
+    ledger.append(draft())
+    assert ledger.check_chain() == 3
+
+
+def test_an_event_appended_while_the_chain_is_checked_is_no_loss(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.append(draft())
+    read = ledger._anchor
+
+    def read_and_then_append() -> Any:
+        anchor = read()
+        monkeypatch.undo()
+        ledger.append(draft())
+        return anchor
+
+    monkeypatch.setattr(ledger, "_anchor", read_and_then_append)
+    assert ledger.check_chain() == 2
+
+
+def test_a_ledger_that_has_gone_is_noticed_by_asking(ledger: Ledger, url: str) -> None:
+    ledger.reach()
+    with intruder(url) as connection:
+        connection.execute(sa.text("ALTER TABLE nbmlops_events RENAME TO gone"))
+    with pytest.raises(StoreError, match="out of reach"):
+        ledger.reach()

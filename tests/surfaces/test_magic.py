@@ -408,3 +408,19 @@ def test_a_headless_notebook_keeps_cards_and_a_real_error(lived: Path) -> None:
     assert (plain.metrics, plain.experiment) == ({"auc": 0.25}, "flights")
     (found,) = nbmlops.open(lived).runs(name="baseline")
     assert (found.metrics, found.params, found.status) == ({"auc": 0.5}, {"month": "{month}"}, "FINISHED")
+
+
+def test_a_comment_may_follow_a_line(shell: InteractiveShell, lived: Path) -> None:
+    assert len(run(shell, "%mlops runs --limit 1     # any verb's result can be kept")) == 1
+
+
+def test_a_value_may_begin_with_a_hyphen(shell: InteractiveShell, lived: Path) -> None:
+    assert "Did you mean" not in str(run(shell, "%mlops runs --sort -auc"))
+
+
+def test_shown_code_names_a_variable_and_does_not_print_it(
+    shell: InteractiveShell, lived: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.user_ns |= {"df": flights(5)}
+    run(shell, "%mlops drift df --against january.parquet --show-code")
+    assert "read_parquet(df)" in capsys.readouterr().out

@@ -161,3 +161,26 @@ def test_the_ledger_may_live_in_mlflows_own_database(team: Operations) -> None:
         ledger.append(Draft("deploy", "endpoint/delays", "cli", True, "ok"))
         assert (ledger.check_chain(), ledger.endpoints()) == (1, [{"endpoint": "delays"}])
     assert Operations(team.project.root).runs(name="baseline")[0].status == "FINISHED"
+
+
+def test_ending_the_active_run_by_its_id_is_its_end(team: Operations) -> None:
+    run = team.track("baseline")
+    assert team.end(status="FAILED", run=run.run_id).status == "FAILED"
+    team.track("next")
+    team.end()
+    assert team.show(run.run_id).status == "FAILED"
+
+
+def test_secrets_among_params_and_tags_reach_no_store(team: Operations) -> None:
+    run = team.track("baseline", parameters={"api_key": "s3cr3t"}, tags={"note": "http://ann:s3cr3t@host"})
+    team.end()
+    assert "s3cr3t" not in str(tracking(team).client.get_run(run.run_id).to_dictionary())
+
+
+def test_sorting_by_a_metric_that_no_run_has_names_the_nearest(team: Operations) -> None:
+    team.track("baseline")
+    team.log({"roc_auc": 0.5})
+    team.end()
+    with pytest.raises(NotFoundError, match="'roc_acu'") as caught:
+        team.runs(sort="roc_acu")
+    assert caught.value.hint == "Did you mean roc_auc?"
