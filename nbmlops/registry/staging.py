@@ -83,8 +83,22 @@ def _save_fitted(
             f"A {type(model).__name__} is not a scikit-learn model.",
             "Log it with its own MLflow flavor (mlflow.xgboost, mlflow.pyfunc ...), and register the run.",
         )
+    _refuse_unfitted(model)
     own, foreign = judge_types(types_in_model(model), consent, command)
     if here := [name for name in foreign if name.startswith("__main__.")]:
         project.notify(f"{', '.join(here)}: defined here, so no other process can load it; put it in a module.")
     table = read_table(project, example) if isinstance(example, str | Path) else example
     project.open(Registry).save_model(folder, model, table, own + foreign)
+
+
+def _refuse_unfitted(model: Any) -> None:
+    """Refuse a model of scikit-learn's own that was never fitted; what makes another one fitted, only it knows."""
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    if not type(model).__module__.startswith("sklearn."):
+        return
+    try:
+        check_is_fitted(model)
+    except NotFittedError as exc:
+        raise UsageError(f"This {type(model).__name__} is not fitted.", "Call its fit(X, y) first.") from exc

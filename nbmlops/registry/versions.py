@@ -9,7 +9,7 @@ from typing import Any
 from nbmlops.errors import UsageError
 from nbmlops.ledger.events import Event
 from nbmlops.registry.manifest import Manifest
-from nbmlops.verb import Result
+from nbmlops.verb import MACHINE_ONLY, Result
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -114,7 +114,7 @@ class Registration(Result):
     alias: str
     previous: str
     digest: str
-    manifest: Manifest
+    manifest: Manifest = field(metadata=MACHINE_ONLY)
     source: str
     run_id: str
     signature: str

@@ -236,3 +236,12 @@ def test_names_that_do_not_exist_name_the_nearest(project: Project, linear: Any)
         with pytest.raises(NotFoundError) as missing:
             verify(project, reference)
         assert hint in missing.value.hint
+
+
+def test_an_unfitted_model_is_refused(project: Project) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    for model in (LogisticRegression(), make_pipeline(LogisticRegression())):
+        with pytest.raises(UsageError, match="is not fitted"):
+            register(project, model, "tumours")
