@@ -282,7 +282,6 @@ def test_show_finds_versions_endpoints_models_and_runs(shop: Operations, endpoin
     assert shop.show("delays@challenger") == shop.show("delays") == card
     assert shop.show("shop window").url == endpoint.url
     assert [(each.alias, each.version, each.gate) for each in shop.status().champions] == [
-        ("challenger", "1", "passed"),
         ("champion", "1", "passed"),
     ]
     for run in ("a/b@c", "plain"):
