@@ -24,7 +24,7 @@ def test_a_tracked_cell_shows_the_card_of_its_run(page: Page) -> None:
     expect(card).to_contain_text("FINISHED")
     expect(card.get_by_role("row", name="metrics auc 0.75")).to_be_visible()
     expect(card.get_by_role("row", name="team <b>ops</b>")).to_be_visible()
-    expect(card.locator("code")).to_have_text("%mlops compare")
+    expect(card.locator("code")).to_have_text("%mlops runs")
 
 
 def test_a_listing_is_a_table(page: Page) -> None:
