@@ -1,6 +1,7 @@
 """The REST surface inside a Jupyter server: the verbs' schemas, and the verbs; every answer is strict JSON."""
 
 import asyncio
+import functools
 import json
 from http import HTTPStatus
 from pathlib import Path
@@ -74,11 +75,17 @@ def _perform(name: str, arguments: dict[str, Any], folder: Path) -> Any:
     if name not in VERBS:
         raise NotFoundError(f"There is no verb {name!r}.", nearest(name, VERBS))
     try:
-        return load(name)(Project(folder, surface="rest"), **checked(name, arguments))
+        return load(name)(_project(folder), **checked(name, arguments))
     except NbmlopsError:
         raise
     except Exception as exc:
         raise unexpected(exc) from exc
+
+
+@functools.lru_cache(maxsize=64)
+def _project(folder: Path) -> Project:
+    """Keep a folder's project, so that its stores are opened once and not at every request."""
+    return Project(folder, surface="rest")
 
 
 def _body(raw: bytes) -> dict[str, Any]:
