@@ -14,7 +14,7 @@ from typing import Any, Self
 from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import BUSY_TIMEOUT_S, STATE, Project, patient
 from nbmlops.scrub import scrub, scrub_text
-from nbmlops.tracking.runs import Run
+from nbmlops.tracking.runs import Run, finite_or_infinite, link, told_by_tags
 
 # Without these MLflow asks a silent server again and again, for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
@@ -116,13 +116,11 @@ class Tracking:
             status=info.status,
             started_at=datetime.fromtimestamp(info.start_time / 1000, UTC) if info.start_time else None,
             duration_s=ended,
-            metrics=dict(sorted(data.metrics.items())),
+            metrics={key: finite_or_infinite(data.metrics[key]) for key in sorted(data.metrics)},
             params=dict(sorted(data.params.items())),
-            tags={k: v for k, v in sorted(data.tags.items()) if not k.startswith(("mlflow.", "nbmlops."))},
             experiment=self.experiment,
-            source=data.tags.get("nbmlops.notebook") or data.tags.get("mlflow.source.name", ""),
-            commit=data.tags.get("mlflow.source.git.commit", ""),
-            parent_id=data.tags.get("mlflow.parentRunId", ""),
+            url=link(scrub_text(self.uri), info.experiment_id, info.run_id),
+            **told_by_tags(data.tags),
         )
 
     def log(

@@ -10,17 +10,28 @@ from nbmlops.verb import MACHINE_ONLY, Result
 
 STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED", "SCHEDULED")
 
-# Every MLflow tag that nbmlops writes.
+# Every MLflow tag that nbmlops writes; a name that ends in a point stands for all that begin with it.
 TAGS = {
+    "nbmlops.id": "the intent that made the run: asked for again, it finds the run instead of making another",
     "nbmlops.host": "machine whose process owns the run",
+    "nbmlops.boot": "which start of that machine",
     "nbmlops.pid": "that process",
     "nbmlops.pid_started": "when that process started, in seconds of the epoch",
-    "nbmlops.notebook": "the notebook that the run executes",
+    "nbmlops.alive_at": "when that process was last known to live; another machine waits until this is long ago",
+    "nbmlops.attempt": "which attempt at the run this is, counted from 1",
+    "nbmlops.previous": "run id of the attempt before",
+    "nbmlops.notebook": "the notebook that the run executes, or was tracked in",
+    "nbmlops.dirty": "yes or no: whether the source had changes that no commit holds",
+    "nbmlops.order": "whether the cells ran linearly, out of order, were edited since, or deleted",
+    "nbmlops.data.": "digest of a dataset that the run used, by the dataset's name",
+    "nbmlops.environment": "digest of the environment's lock",
+    "nbmlops.reproduced": "yes or no: what the last `reproduce` found",
     "nbmlops.error": "the error that ended the run",
     "nbmlops.cell": "the cell whose error ended the run",
     "nbmlops.digest": "SHA-256 over the manifest of a model version's files",
     "nbmlops.trusted_types": "types outside scikit-learn that somebody consented to load",
 }
+MLFLOWS_INFINITY = 1.7976931348623157e308  # what MLflow's databases hold in its place
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,18 @@ class Run(Result):
     source: str = ""
     commit: str = ""
     parent_id: str = ""
+    user: str = ""
+    branch: str = ""
+    is_dirty: bool | None = None  # None: not known
+    attempt: int = 1
+    previous_id: str = ""
+    order: str = ""
+    error: str = ""
+    cell: str = ""
+    reproduced: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)  # digests, by the datasets' names
+    environment: str = ""
+    url: str = ""
 
     @property
     def subject(self) -> str:
@@ -80,6 +103,59 @@ class Comparison(Result):
     def headline(self) -> str:
         """How much differs."""
         return f"{' → '.join(self.names)}: {len(self.differences)} differ, {self.equal} are equal"
+
+
+def told_by_tags(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Read what MLflow's and nbmlops' tags tell of a run, as fields of `Run`.
+
+    Examples
+    --------
+    >>> told = told_by_tags({"nbmlops.attempt": "2", "nbmlops.dirty": "no", "nbmlops.data.late": "9f86", "team": "a"})
+    >>> told["attempt"], told["is_dirty"], told["data"], told["tags"]
+    (2, False, {'late': '9f86'}, {'team': 'a'})
+    """
+    attempt = tags.get("nbmlops.attempt", "")
+    data = {key.removeprefix("nbmlops.data."): tags[key] for key in sorted(tags) if key.startswith("nbmlops.data.")}
+    return {
+        "tags": {key: tags[key] for key in sorted(tags) if not key.startswith(("mlflow.", "nbmlops."))},
+        "source": tags.get("nbmlops.notebook") or tags.get("mlflow.source.name", ""),
+        "commit": tags.get("mlflow.source.git.commit", ""),
+        "branch": tags.get("mlflow.source.git.branch", ""),
+        "is_dirty": {"yes": True, "no": False}.get(tags.get("nbmlops.dirty", "")),
+        "parent_id": tags.get("mlflow.parentRunId", ""),
+        "user": tags.get("mlflow.user", ""),
+        "attempt": int(attempt) if attempt.isdecimal() else 1,
+        "previous_id": tags.get("nbmlops.previous", ""),
+        "order": tags.get("nbmlops.order", ""),
+        "error": tags.get("nbmlops.error", ""),
+        "cell": tags.get("nbmlops.cell", ""),
+        "reproduced": tags.get("nbmlops.reproduced", ""),
+        "environment": tags.get("nbmlops.environment", ""),
+        "data": data,
+    }
+
+
+def finite_or_infinite(value: float) -> float:
+    """Give a stored metric back its infinity, in whose place MLflow's databases hold the largest float.
+
+    Examples
+    --------
+    >>> finite_or_infinite(-1.7976931348623157e308), finite_or_infinite(0.5)
+    (-inf, 0.5)
+    """
+    return math.copysign(math.inf, value) if abs(value) == MLFLOWS_INFINITY else value
+
+
+def link(uri: str, experiment_id: str, run_id: str) -> str:
+    """Give the address of a run in MLflow's own pages; empty for a store that has none.
+
+    Examples
+    --------
+    >>> link("http://127.0.0.1:5000/", "1", "ab12")
+    'http://127.0.0.1:5000/#/experiments/1/runs/ab12'
+    """
+    plain = uri.removeprefix("nbmlops+")
+    return f"{plain.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}" if plain.startswith("http") else ""
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:
