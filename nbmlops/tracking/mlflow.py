@@ -14,7 +14,7 @@ from typing import Any, Self
 from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import BUSY_TIMEOUT_S, STATE, Project, patient
 from nbmlops.scrub import scrub, scrub_text
-from nbmlops.tracking.runs import Run, finite_or_infinite, link, told_by_tags
+from nbmlops.tracking.runs import Run, link, run_from
 
 # Without these MLflow asks a silent server again and again, for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
@@ -109,18 +109,14 @@ class Tracking:
     def as_run(self, run: Any) -> Run:
         """Read MLflow's run."""
         info, data = run.info, run.data
-        ended = (info.end_time - info.start_time) / 1000 if info.end_time else None
-        return Run(
-            run_id=info.run_id,
-            name=info.run_name or info.run_id[:8],
-            status=info.status,
-            started_at=datetime.fromtimestamp(info.start_time / 1000, UTC) if info.start_time else None,
-            duration_s=ended,
-            metrics={key: finite_or_infinite(data.metrics[key]) for key in sorted(data.metrics)},
-            params=dict(sorted(data.params.items())),
+        return run_from(
+            info.run_id,
+            info.run_name,
+            info.status,
+            (info.start_time, info.end_time),
+            (data.metrics, data.params, data.tags),
             experiment=self.experiment,
             url=link(scrub_text(self.uri), info.experiment_id, info.run_id),
-            **told_by_tags(data.tags),
         )
 
     def log(

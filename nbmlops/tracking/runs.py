@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from nbmlops.verb import MACHINE_ONLY, Result
@@ -103,6 +103,49 @@ class Comparison(Result):
     def headline(self) -> str:
         """How much differs."""
         return f"{' → '.join(self.names)}: {len(self.differences)} differ, {self.equal} are equal"
+
+
+def run_from(
+    run_id: str,
+    name: str | None,
+    status: str,
+    times_ms: tuple[int | None, int | None],
+    data: tuple[Mapping[str, float], Mapping[str, str], Mapping[str, str]],
+    *,
+    experiment: str = "",
+    url: str = "",
+) -> Run:
+    """Read a run from what MLflow holds of it.
+
+    Parameters
+    ----------
+    run_id, name, status
+        As MLflow has them; a run without a name goes by the beginning of its id.
+    times_ms
+        Start and end, in milliseconds of the epoch; None: not yet.
+    data
+        Metrics (the last value of each), params and tags.
+    experiment, url
+        The experiment's name; where MLflow's own pages show the run.
+
+    Examples
+    --------
+    >>> run_from("ab12cd34ef", None, "FINISHED", (1000, 3500), ({}, {}, {"mlflow.user": "ann"})).headline
+    'Run ab12cd34 (ab12cd34) FINISHED in 2.5 s'
+    """
+    (start, end), (metrics, params, tags) = times_ms, data
+    return Run(
+        run_id=run_id,
+        name=name or tags.get("mlflow.runName") or run_id[:8],
+        status=status,
+        started_at=datetime.fromtimestamp(start / 1000, UTC) if start else None,
+        duration_s=(end - start) / 1000 if start and end else None,
+        metrics={key: finite_or_infinite(metrics[key]) for key in sorted(metrics)},
+        params=dict(sorted(params.items())),
+        experiment=experiment,
+        url=url,
+        **told_by_tags(tags),
+    )
 
 
 def told_by_tags(tags: Mapping[str, str]) -> dict[str, Any]:
