@@ -109,9 +109,9 @@ def _spelled(value: Any) -> str:
     """Spell an object with its type; lone surrogates come escaped."""
     if isinstance(value, set | frozenset):
         return f"{type(value).__name__} {sorted(map(_spelled, value))}"
-    if type(value).__dict__.get("__repr__", type(value).__repr__) is object.__dict__["__repr__"]:
+    if " at 0x" in (spelling := repr(value)):  # an address: of this process alone
         raise DataError(f"A cell holds a {type(value).__name__}, which says nothing about its value.")
-    return "missing" if pd.api.types.is_scalar(value) and pd.isna(value) else f"{type(value).__name__} {value!r}"
+    return "missing" if pd.api.types.is_scalar(value) and pd.isna(value) else f"{type(value).__name__} {spelling}"
 
 
 # --------------------------------------------------------- one form for each kind
