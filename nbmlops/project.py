@@ -21,13 +21,14 @@ BUSY_TIMEOUT_S = 60  # that one writer of an SQLite file waits for another
 DEFAULTS = {
     "tracking": f"sqlite:///{STATE}/mlflow.db",
     "ledger": f"sqlite:///{STATE}/ledger.db",
+    "journal": "page-cache",
 }
 
 # The keys that exist, and what each takes; "*" stands for a name of the user's.
 # What is not here is refused, never ignored.
 KEYS: dict[str, Any] = {
     "project": {"name": str},
-    "stores": {"tracking": str, "ledger": str},
+    "stores": {"tracking": str, "ledger": str, "journal": str},
     "gates": {
         "*": {
             "target": str,
@@ -54,6 +55,7 @@ class Settings:
     name: Setting
     tracking: Setting
     ledger: Setting
+    journal: Setting
     gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -198,6 +200,7 @@ def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
         name=_first("name", overrides, content.get("project", {}), default=path.parent.name),
         tracking=store("tracking"),
         ledger=store("ledger"),
+        journal=_first("journal", overrides, stores),
         gates=content.get("gates", {}),
     )
 

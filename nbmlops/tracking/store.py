@@ -1,0 +1,98 @@
+"""Opening MLflow's own store for a plain URL, quietly, in bounded time, and with its tables made once."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nbmlops.project import BUSY_TIMEOUT_S, patient
+
+PREFIX = "nbmlops+"
+# Without these MLflow asks a silent server again and again, for minutes.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
+# Standard output is for results, and progress is told in our own words.
+_SILENCE = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+
+
+def plain(uri: str) -> str:
+    """Give the store's own URL behind a journaled one.
+
+    Examples
+    --------
+    >>> plain("nbmlops+http://127.0.0.1:5000")
+    'http://127.0.0.1:5000'
+    """
+    return uri.removeprefix(PREFIX)
+
+
+def journaled(uri: str) -> str:
+    """Give the URL under which MLflow finds the journal in front of a store.
+
+    Examples
+    --------
+    >>> journaled("sqlite:////p/mlflow.db")
+    'nbmlops+sqlite:////p/mlflow.db?timeout=60'
+    """
+    return PREFIX + patient(plain(uri))
+
+
+def is_journaled(uri: str) -> bool:
+    """Say whether a journal is in front of a store."""
+    return uri.startswith(PREFIX)
+
+
+def quiet_mlflow() -> Any:
+    """Import MLflow, quiet and impatient."""
+    for variable, value in (PATIENCE | _SILENCE).items():
+        os.environ.setdefault(variable, value)
+    first = "mlflow" not in sys.modules
+    import mlflow
+
+    if first:
+        for noisy in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+    return mlflow
+
+
+def open_plain(uri: str, artifacts: str | None = None) -> Any:
+    """Open MLflow's own tracking store for a plain URL; tables that are missing are made, by one process alone."""
+    quiet_mlflow()
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    with _tables_made_once(uri):
+        return _get_store(patient(uri), artifacts)
+
+
+def knock(uri: str, timeout_s: int = 10) -> None:
+    """Connect once to a database server: MLflow by itself asks a silent one again and again, for two minutes."""
+    if uri.startswith("postgresql"):
+        import sqlalchemy as sa
+
+        engine = sa.create_engine(uri, poolclass=sa.NullPool, connect_args={"connect_timeout": timeout_s})
+        engine.connect().close()
+
+
+@contextlib.contextmanager
+def _tables_made_once(uri: str) -> Iterator[None]:
+    """Let one process make an embedded store's tables while others wait: MLflow lets them race, and most would die.
+
+    Once the tables are there all go on together, and readers while one writes: the file remembers that (WAL).
+    """
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if not uri.startswith("sqlite:///") or path.name == ":memory:":
+        yield
+        return
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # takes a second, and nobody should wait for that
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+            has_tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+            fcntl.flock(lock, fcntl.LOCK_SH if has_tables else fcntl.LOCK_EX)
+            connection.execute("PRAGMA journal_mode=WAL")
+        yield

@@ -1,0 +1,114 @@
+"""All journals of a folder brought to the stores they name: what the sender does in a loop, and `sync` once."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbmlops.project import Project, patient
+from nbmlops.tracking import journal
+from nbmlops.tracking.delivery import Delivered, Target, UnreachableError, drain, unsent
+from nbmlops.tracking.store import open_plain, plain
+
+FOLDER = "journal"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a folder of journals holds that its stores do not have yet."""
+
+    records: int
+    rejected: int
+    journals: int
+    error: str = ""
+
+
+def folder_of(project: Project | None) -> Path:
+    """Give the folder of journals: the project's, or the user's own where there is none."""
+    if project and project.exists:
+        return project.state(FOLDER)
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state, "nbmlops", FOLDER)
+
+
+def open_target(url: str, timeout_s: float = 20.0) -> Target:
+    """Open the store of a plain URL for deliveries."""
+    if url.startswith("http"):
+        from nbmlops.tracking.target_http import HttpTarget
+
+        return HttpTarget(url, timeout_s)
+    from nbmlops.tracking.target_sql import SqlTarget
+
+    try:
+        return SqlTarget(open_plain(url))
+    except Exception as exc:
+        raise UnreachableError(f"{type(exc).__name__}: {exc}".partition("\n")[0]) from exc
+
+
+class Stores:
+    """The stores that a sweep talks to; each is opened once.
+
+    Parameters
+    ----------
+    known
+        URLs that may hold a password: a journal does not write one down.
+    """
+
+    def __init__(self, known: Iterable[str] = (), timeout_s: float = 20.0) -> None:
+        variables = (os.environ.get(name, "") for name in ("NBMLOPS_TRACKING", "MLFLOW_TRACKING_URI"))
+        self._known = [patient(plain(url)) for url in (*known, *variables) if url]
+        self._open: dict[str, Target] = {}
+        self._timeout_s = timeout_s
+
+    def of(self, path: Path) -> Callable[[], Target]:
+        """Give the call that opens the store which a journal is meant for."""
+        return lambda: self._opened(self._url(path))
+
+    def _url(self, path: Path) -> str:
+        header = journal.header_of(path)
+        if header is None:
+            raise UnreachableError("its first line is torn, so its store is not known")
+        same = (url for url in self._known if journal.portable(url, path.parent) == header.target)
+        return next(same, header.target.replace("{project}", path.parent.parent.parent.as_posix()))
+
+    def _opened(self, url: str) -> Target:
+        if url not in self._open:
+            self._open[url] = open_target(url, self._timeout_s)
+        return self._open[url]
+
+
+def sweep(
+    folder: Path,
+    stores: Stores,
+    *,
+    deadline: float = float("inf"),
+    patience_s: float = 30.0,
+    progress: Callable[[str], object] = str,
+) -> list[Delivered]:
+    """Deliver every journal of a folder; one whose writer has ended and which is delivered is removed."""
+    done = []
+    for path in journal.journals(folder):
+        is_finished = not journal.has_writer(path)  # asked first: it may write its last between two questions
+        if unsent(path):
+            done.append(drain(path, stores.of(path), patience_s=patience_s, deadline=deadline, progress=progress))
+        if is_finished and not unsent(path):
+            _remove(path)
+        if time.monotonic() > deadline:
+            break
+    return done
+
+
+def waiting(folder: Path) -> Waiting:
+    """Count what waits, over all journals of a folder."""
+    paths = journal.journals(folder)
+    counts = [unsent(path) for path in paths]
+    errors = [journal.Sent.of(path).error for path, count in zip(paths, counts, strict=True) if count]
+    rejected = sum(path.read_bytes().count(b"\n") for path in folder.glob("*.rejected")) if folder.is_dir() else 0
+    return Waiting(sum(counts), rejected, sum(1 for count in counts if count), next(filter(None, errors), ""))
+
+
+def _remove(path: Path) -> None:
+    with journal.delivering(path, 0) as is_mine:
+        if is_mine and not unsent(path):
+            journal.discard(path)
