@@ -109,6 +109,7 @@ def _live(project: Project) -> None:
     for name, depth, auc in (("first", 3, 0.7), ("second", 4, 0.8), ("open", 5, 0.9)):
         run_id = tracking.client.create_run(tracking.experiment_id, run_name=name).info.run_id
         tracking.log(run_id, {"auc": auc}, {"depth": depth}, {"team": "ops"}, 0, [])
+        tracking.client.log_text(run_id, "# %% [1] ok\nauc = 0.7\n", "nbmlops/source.py")
         if name != "open":
             tracking.client.set_terminated(run_id)
 

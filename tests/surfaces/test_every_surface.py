@@ -70,6 +70,7 @@ STORIES = [
     story("end --status KILLED --run open", status="KILLED", run="open"),
     story("runs --sort auc --where 'metrics.auc > 0.75'", sort="auc", where="metrics.auc > 0.75"),
     story("compare first second", runs=["first", "second"]),
+    story("reproduce first --dry-run", run="first", dry_run=True),
     story("show delays/1", what="delays/1"),
     story("show first", what="first"),
     story("validate delays/1", model="delays/1"),
