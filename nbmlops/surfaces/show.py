@@ -2,6 +2,8 @@
 
 import dataclasses
 import html
+import itertools
+import math
 import re
 import shutil
 import textwrap
@@ -13,6 +15,7 @@ from typing import Any
 from nbmlops.errors import NbmlopsError
 from nbmlops.scrub import scrub, scrub_text
 from nbmlops.strict_json import dumps, plain
+from nbmlops.tracking.runs import Curve, Link
 from nbmlops.verb import Result, Rows
 from nbmlops.vocabulary import VERBS
 
@@ -24,16 +27,31 @@ _GOOD = {"ok", "pass", "passed", "finished", "answers", "ready", "completed", "s
 _BAD = {"fail", "failed", "dead", "killed", "drifted", "broken", "gateerror"}
 _WARN = {"warn", "running", "skip", "skipped"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # a terminal would obey them
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_GAP = "·"  # in a curve, where there is no finite number
+MAX_BLOCKS = 24
+CURVE_PX = (140, 22)  # width and height
 _COLORS = {  # the theme's own, where there is one
     "good": "var(--jp-success-color1,#1a7f37)",
     "bad": "var(--jp-error-color1,#cf222e)",
     "warn": "var(--jp-warn-color1,#9a6700)",
+    "curve": "var(--jp-brand-color1,#1976d2)",
 }
+
+
+class Address(str):
+    """The text of a link."""
+
+
+class Drawing(str):
+    """A curve in blocks, with the values that a page draws instead."""
+
+    values: Curve
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns, all of them text."""
+    """Rows under named columns, all of them text, some of which a page shows as links and drawings."""
 
     title: str
     columns: Sequence[str]
@@ -149,6 +167,8 @@ def cell(value: Any, name: str = "") -> str:
         return f"{value:,}" if not name.endswith(("version", "port", "pid", "seq")) else str(value)
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, Curve | Link):
+        return _drawn(value) if isinstance(value, Curve) else Address(scrub_text(value))
     if isinstance(value, Mapping):
         return ", ".join(f"{cell(key)} {cell(item, key)}" for key, item in value.items())
     if isinstance(value, tuple | list):
@@ -159,13 +179,53 @@ def cell(value: Any, name: str = "") -> str:
     return shown[:8] if name.endswith("_id") and len(shown) == 32 else shown
 
 
+def blocks(values: Sequence[float], most: int = MAX_BLOCKS) -> str:
+    """Draw a curve in one line of text: its lowest value as the lowest block, its highest as the highest.
+
+    Of more than `most` values, evenly spaced ones are drawn, the last among them; a dot
+    stands for NaN and infinities.
+
+    Examples
+    --------
+    >>> blocks([0.9, 0.5, float("nan"), 0.3, 0.1])
+    '█▅·▃▁'
+    >>> blocks([2.0, 2.0])
+    '▄▄'
+    """
+    n = min(most, len(values))
+    thinned = [values[(place + 1) * len(values) // n - 1] for place in range(n)]
+    return "".join(_GAP if height is None else _BLOCKS[round(height * 7)] for height in _heights(thinned, 3 / 7))
+
+
+def _heights(values: Sequence[float], of_a_flat_one: float) -> list[float | None]:
+    """Scale values to 0 for the lowest and 1 for the highest; None for what is not finite."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    if low == high:
+        return [of_a_flat_one if math.isfinite(value) else None for value in values]
+    return [  # halved, so that the span of huge numbers stays finite
+        (value / 2 - low / 2) / (high / 2 - low / 2) if math.isfinite(value) else None for value in values
+    ]
+
+
+def _drawn(values: Curve) -> Drawing:
+    drawing = Drawing(blocks(values))
+    drawing.values = values
+    return drawing
+
+
 def _shown(result: Any) -> Iterable[tuple[str, Any]]:
-    for each in dataclasses.fields(result):
-        value = getattr(result, each.name)
+    """Give what a card shows: what a result chooses and words itself, or its fields; without what is empty."""
+    chosen = result.shown() if hasattr(result, "shown") else _fields(result)
+    for name, value in chosen.items():
         empty = value is None or (isinstance(value, str | tuple | Mapping) and len(value) == 0)
-        empty = empty or (each.name == "dry_run" and not value)
-        if not empty and not each.metadata.get("machine_only"):
-            yield each.name, value
+        if not empty and not (name == "dry_run" and not value):
+            yield name, value
+
+
+def _fields(result: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(result)
+    return {each.name: getattr(result, each.name) for each in fields if not each.metadata.get("machine_only")}
 
 
 def _is_table(value: Any) -> bool:
@@ -173,10 +233,16 @@ def _is_table(value: Any) -> bool:
 
 
 def _table(title: str, rows: Sequence[Any]) -> Table:
-    names = [each.name for each in dataclasses.fields(rows[0]) if not each.metadata.get("machine_only")]
-    cells = {name: [cell(getattr(row, name), name) for row in rows] for name in names}
-    filled = [name for name in names if any(cells[name])]
-    return Table(title, [_words(name) for name in filled], list(zip(*(cells[name] for name in filled), strict=True)))
+    """Show dataclasses as rows, under the columns that they choose together or their fields; without empty columns."""
+    kind = type(rows[0])
+    columns = kind.listed(rows) if hasattr(kind, "listed") else _listed(rows)
+    cells = [(_words(name), [cell(value, name) for value in values]) for name, values in columns]
+    filled = [(name, values) for name, values in cells if any(values)]
+    return Table(title, [name for name, _ in filled], list(zip(*(values for _, values in filled), strict=True)))
+
+
+def _listed(rows: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    return [(name, [getattr(row, name) for row in rows]) for name in _fields(rows[0])]
 
 
 def _counted(rows: Sequence[Any]) -> str:
@@ -250,8 +316,28 @@ def _html_table(table: Table, max_rows: int) -> str:
 
 
 def _html_cell(value: str, style: str) -> str:
+    if isinstance(value, Drawing):
+        return f'<td style="{style}">{_svg(value)}</td>'
+    if isinstance(value, Address):
+        href = html.escape(value, quote=True)
+        return f'<td style="{style}"><a href="{href}" target="_blank" rel="noopener noreferrer">{href}</a></td>'
     unbroken = ";white-space:nowrap" if len(value) <= MAX_UNBROKEN else ""
     return f'<td style="{style}{unbroken}{_tone(value)}">{_escaped(value)}</td>'
+
+
+def _svg(drawing: Drawing) -> str:
+    """Draw a curve; where a page may hold no drawings, its title remains, which is the curve in blocks."""
+    width, height = CURVE_PX
+    scaled = _heights(drawing.values, 0.5)
+    step = (width - 4) / max(len(scaled) - 1, 1)
+    points = [
+        None if y is None else f"{2 + i * step:.1f},{2 + (1 - y) * (height - 4):.1f}" for i, y in enumerate(scaled)
+    ]
+    strokes = [[point for point in group if point] for _, group in itertools.groupby(points, key=bool)]
+    lines = "".join(f"M{' '.join([stroke[0], *stroke])}" for stroke in strokes if stroke)  # one point alone is a dot
+    style = f"fill:none;stroke:{_COLORS['curve']};stroke-width:1.5;stroke-linecap:round;stroke-linejoin:round"
+    shape = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" style="vertical-align:middle"'
+    return f'<svg {shape}><title>{_escaped(drawing)}</title><path d="{lines}" style="{style}"></path></svg>'
 
 
 def _tone(value: str) -> str:

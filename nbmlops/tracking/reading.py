@@ -1,15 +1,44 @@
-"""The verbs that read runs: `runs`, `compare`."""
+"""Runs are read here: the verbs `runs` and `compare`, and what a card and Python's own analyses need.
+
+A database whose schema is known is read by SQL, without MLflow; any other store is asked through MLflow's client.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nbmlops.errors import NotFoundError, UsageError, nearest
 from nbmlops.project import Project
-from nbmlops.tracking.runs import STATUSES, Comparison, Run, compare_runs, name_condition
-from nbmlops.verb import Rows, RunRef, verb
+from nbmlops.tracking.comparison import Comparison, compare_runs
+from nbmlops.tracking.runs import STATUSES, Curve, Run, Runs, Selection, equals, finite_or_infinite, link, run_from
+from nbmlops.verb import RunRef, verb
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbmlops.tracking.mlflow import Tracking
+    from nbmlops.tracking.sql import History
+
+MOST_POINTS = 60  # of a curve on a card
+MOST_CURVES = 24  # that a server is asked for, one request each
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @verb
 def runs(
-    project: Project, *, where: str = "", sort: str = "", limit: int = 20, status: str = "", name: str = ""
-) -> Rows[Run]:
+    project: Project,
+    *,
+    where: str = "",
+    sort: str = "",
+    limit: int = 20,
+    status: str = "",
+    name: str = "",
+    here: bool = False,
+    mine: bool = False,
+    since: str = "",
+) -> Runs:
     """List the newest runs.
 
     Parameters
@@ -24,16 +53,24 @@ def runs(
         Only RUNNING, FINISHED, FAILED, KILLED or SCHEDULED ones.
     name
         Only runs of this name.
+    here
+        Only runs of this notebook or script.
+    mine
+        Only my own runs.
+    since
+        Only runs that began since then: ``90m``, ``24h``, ``7d``, ``2w``, or a date such as ``2013-06-30``.
 
     Returns
     -------
-    Rows of Run
-        Newest first unless sorted.
+    Runs
+        Newest first unless sorted; ``to_frame()`` makes a DataFrame of them.
 
     Raises
     ------
     UsageError
-        MLflow does not understand the filter, or there is no such status.
+        MLflow does not understand the filter, there is no such status or time, or this is no notebook.
+    NotFoundError
+        No run has the metric to sort by.
 
     Examples
     --------
@@ -48,33 +85,39 @@ def runs(
     mlflow.set_tracking_uri($tracking)
     print(mlflow.search_runs(experiment_names=[$experiment], filter_string=$where, max_results=$limit))
     """
-    from nbmlops.tracking.mlflow import Tracking
-
     if not 1 <= limit <= 1000:
         raise UsageError(f"--limit must be from 1 to 1000, not {limit}.")
     if status and status not in STATUSES:
         raise UsageError(f"No run has the status {status!r}.", nearest(status.upper(), STATUSES))
-    conditions = [where] if where else []
-    conditions += [f"attributes.status = '{status}'"] if status else []
-    conditions += [name_condition(name)] if name else []
-    order = f"metrics.`{sort.lstrip('-')}` {'ASC' if sort.startswith('-') else 'DESC'}" if sort else ""
-    found = project.open(Tracking).newest(limit, " and ".join(conditions), order or "attributes.start_time DESC")
-    listed = Rows(run for run in found if name in ("", run.name))
-    metric = sort.lstrip("-")
-    if metric and listed and not any(metric in run.metrics for run in listed):
+    chosen = Selection(
+        status=status,
+        name=name,
+        user=_user() if mine else "",
+        sources=_here(project) if here else (),
+        since=moment(since, datetime.now().astimezone()) if since else None,
+        metric=sort.lstrip("-"),
+        lowest_first=sort.startswith("-"),
+        limit=limit,
+    )
+    listed = Runs(_chosen(project, chosen, where))
+    listed.metric = chosen.metric
+    if chosen.metric and listed and not any(chosen.metric in run.metrics for run in listed):
         known = {each for run in listed for each in run.metrics}
-        raise NotFoundError(f"None of these runs has the metric {metric!r}.", nearest(metric, known))
+        raise NotFoundError(f"None of these runs has the metric {chosen.metric!r}.", nearest(chosen.metric, known))
     return listed
 
 
 @verb
-def compare(project: Project, runs: list[RunRef] = []) -> Comparison:
+def compare(project: Project, runs: list[RunRef] = [], *, against: RunRef | None = None) -> Comparison:
     """Show what differs between runs.
 
     Parameters
     ----------
     runs
         Ids, unique prefixes of ids, or names; bare: the last two that finished.
+    against
+        What they are compared with: a run, ``NAME@ALIAS`` for the run of a model's version, or an
+        alias alone, for instance ``champion``. It stands first; without `runs` the last that finished is meant.
 
     Returns
     -------
@@ -85,6 +128,8 @@ def compare(project: Project, runs: list[RunRef] = []) -> Comparison:
     ------
     NotFoundError
         A run does not exist, or there are not two to compare.
+    UsageError
+        Several models have the alias.
 
     Examples
     --------
@@ -106,11 +151,249 @@ def compare(project: Project, runs: list[RunRef] = []) -> Comparison:
     from nbmlops.tracking.mlflow import Tracking
 
     tracking = project.open(Tracking)
-    if len(runs) == 1:
-        raise UsageError("compare needs two runs or more.", "Bare it compares the last two that finished.")
+    if len(runs) == 1 and against is None:
+        raise UsageError("compare needs two runs or more.", "Say with what: --against RUN, or --against champion")
+    wanted = 1 if against else 2
     chosen = [tracking.find(each) for each in runs]
     if not runs:
-        chosen = tracking.newest(2, "attributes.status = 'FINISHED'")[::-1]
-    if len(chosen) < 2:
-        raise NotFoundError(f"There are {len(chosen)} finished runs, and compare needs two.", "Track one: `track NAME`")
-    return compare_runs(chosen)
+        chosen = tracking.newest(wanted, "attributes.status = 'FINISHED'")[::-1]
+    if len(chosen) < wanted:
+        many = f"There are {len(chosen)} finished runs, and compare needs two."
+        raise NotFoundError(many if against is None else "There is no finished run.", "Track one: `track NAME`")
+    return compare_runs([_against(tracking, against, chosen[-1]), *chosen] if against else chosen)
+
+
+# ----------------------------------------------------------- for analyses in Python
+def frame(uri: str, experiment: str, where: str = "") -> "pd.DataFrame":
+    """Read all runs of an experiment into a DataFrame: the columns and values of ``mlflow.search_runs``, faster.
+
+    Parameters
+    ----------
+    uri
+        A tracking store.
+    experiment
+        An experiment's name.
+    where
+        MLflow's filter. With one, as for a server, MLflow's client is asked, which takes its time.
+
+    Returns
+    -------
+    DataFrame
+        A row a run, the newest first; ``run_id``, ``experiment_id``, ``status``, ``artifact_uri``, ``start_time``
+        and ``end_time`` (UTC), then ``metrics.*``, ``params.*`` and ``tags.*``; what a run lacks is missing.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> _ = ops.track("baseline"), ops.log({"auc": 0.8}), ops.end()
+    >>> settings = ops.project.settings
+    >>> frame(settings.tracking.value, settings.name.value)["metrics.auc"].tolist()
+    [0.8]
+    """
+    from nbmlops.tracking import sql
+    from nbmlops.tracking.mlflow import aimed, translated
+
+    with translated("The table of runs"):
+        found = None if where else sql.frame(uri, experiment)
+        if found is None:
+            found = aimed(uri).search_runs(experiment_names=[experiment], filter_string=where)
+    return found
+
+
+def history(uri: str, run_id: str, metric: str) -> "History":
+    """Read every value that a metric of a run had, faster than MLflow's client and with its values and order.
+
+    Parameters
+    ----------
+    uri
+        A tracking store.
+    run_id
+        The run's whole id.
+    metric
+        The metric's name.
+
+    Returns
+    -------
+    History
+        Arrays ``steps``, ``timestamps_ms`` and ``values``, empty where there is no such metric; ``to_frame()``.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> run = ops.track("baseline")
+    >>> _ = ops.log({"loss": 0.5}), ops.log({"loss": 0.25}, step=1), ops.end()
+    >>> history(ops.project.settings.tracking.value, run.run_id, "loss").values
+    array([0.5 , 0.25])
+    """
+    from nbmlops.tracking import sql
+    from nbmlops.tracking.mlflow import aimed, translated
+
+    with translated(f"The history of {metric}"):
+        found = sql.history(uri, run_id, metric)
+        if found is None:
+            points = aimed(uri).MlflowClient(uri).get_metric_history(run_id, metric)
+            found = sql.history_of([(each.step, each.timestamp, each.value, False) for each in points])
+    return found
+
+
+def in_full(project: Project, run: Run) -> Run:
+    """Add to a run what its card draws and tells beside it: curves of its metrics, changes since the attempt before."""
+    from nbmlops.tracking.mlflow import Tracking
+
+    tracking = project.open(Tracking)
+    changes: tuple[Any, ...] = ()
+    if run.previous_id:
+        try:
+            changes = compare_runs([tracking.find(run.previous_id), run]).differences
+        except NotFoundError:  # deleted since
+            changes = ()
+    return replace(run, curves=_curves(tracking.uri, run), changes=changes)
+
+
+# ---------------------------------------------------------------------- which runs
+def moment(words: str, now: datetime) -> datetime:
+    """Read a time that is so long ago, or a date.
+
+    Parameters
+    ----------
+    words
+        ``90m``, ``24h``, ``7d``, ``2w``, or ISO 8601; a time without a zone is this machine's.
+    now
+        An aware time.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+
+    Examples
+    --------
+    >>> moment("24h", datetime.fromisoformat("2013-07-02T00:00:00+00:00")).isoformat()
+    '2013-07-01T00:00:00+00:00'
+    """
+    number, unit = words[:-1], words[-1:]
+    try:
+        if unit in _UNITS and number.isdecimal():
+            return now - timedelta(**{_UNITS[unit]: int(number)})
+        return datetime.fromisoformat(words).astimezone()
+    except (ValueError, OverflowError) as exc:
+        raise UsageError(f"{words!r} is no time.", "Say 90m, 24h, 7d, 2w, or a date: 2013-06-30") from exc
+
+
+def _chosen(project: Project, chosen: Selection, where: str) -> Iterable[Run]:
+    from nbmlops.tracking import sql
+    from nbmlops.tracking.mlflow import translated
+
+    settings = project.settings
+    uri, experiment = settings.tracking.value, settings.name.value
+    with translated("The list of runs"):
+        rows = None if where else sql.newest(uri, experiment, chosen)
+    if rows is None:
+        return _asked(project, chosen, where)
+    return (
+        run_from(
+            row.run_id,
+            row.name,
+            row.status,
+            (row.start_time, row.end_time),
+            (row.metrics, row.params, row.tags),
+            experiment=experiment,
+            url=link(uri, row.experiment_id, row.run_id),
+        )
+        for row in rows
+    )
+
+
+def _asked(project: Project, chosen: Selection, where: str) -> Iterable[Run]:
+    """Ask MLflow's client, which knows no "or": one question for each spelling of a notebook's path."""
+    from nbmlops.tracking.mlflow import Tracking
+
+    tracking = project.open(Tracking)
+    direction = "ASC" if chosen.lowest_first else "DESC"
+    order = f"metrics.`{chosen.metric}` {direction}" if chosen.metric else "attributes.start_time DESC"
+    conditions = list(_conditions(chosen, where))
+    questions = [
+        [*conditions, equals(f"tags.`{tag}`", source)]
+        for tag in ("nbmlops.notebook", "mlflow.source.name")
+        for source in chosen.sources
+    ] or [conditions]
+    answers = [tracking.newest(chosen.limit, " and ".join(question), order) for question in questions]
+    found = {run.run_id: run for answer in answers for run in answer if chosen.name in ("", run.name)}
+    return found.values() if len(answers) == 1 else sorted(found.values(), key=_place(chosen))[: chosen.limit]
+
+
+def _conditions(chosen: Selection, where: str) -> Iterable[str]:
+    if where:
+        yield where
+    if chosen.status:
+        yield f"attributes.status = '{chosen.status}'"
+    if chosen.name:
+        yield equals("attributes.run_name", chosen.name)
+    if chosen.user:
+        yield equals("tags.`mlflow.user`", chosen.user)
+    if chosen.since:
+        yield f"attributes.start_time >= {int(chosen.since.timestamp() * 1000)}"
+
+
+def _place(chosen: Selection) -> Callable[[Run], Any]:
+    """Give the key that sorts runs as MLflow does: by the metric, NaN and then nothing at the end; the newest first."""
+
+    def place(run: Run) -> tuple[int, float, float, str]:
+        value = run.metrics.get(chosen.metric)
+        rank = 2 if value is None else int(value != value)  # noqa: PLR0124  # NaN differs from itself
+        ordered = 0.0 if value is None or rank else value if chosen.lowest_first else -value
+        return rank, ordered, -run.started_at.timestamp() if run.started_at else 0.0, run.run_id
+
+    return place
+
+
+def _user() -> str:
+    from nbmlops.ledger.database import actor
+
+    return actor()
+
+
+def _here(project: Project) -> tuple[str, ...]:
+    """Spell the path of the calling notebook or script in every way in which a run may name it."""
+    from nbmlops.tracking.ipython import source_path
+
+    path = Path(source_path()) if project.surface not in ("cli", "rest") else Path()
+    if not path.name:
+        raise UsageError("This is no notebook whose runs could be listed.", "Name them: --name NAME")
+    inside = [path.relative_to(top) for top in (project.root, project.folder) if path.is_relative_to(top)]
+    return tuple(dict.fromkeys(str(each) for each in (path, *inside)))
+
+
+# ------------------------------------------------------------------- beside a run
+def _curves(uri: str, run: Run) -> Mapping[str, Curve]:
+    from nbmlops.tracking import sql
+    from nbmlops.tracking.mlflow import translated
+
+    with translated("The history of the metrics"):
+        found: Mapping[str, Sequence[float]] | None = sql.curves(uri, run.run_id, MOST_POINTS)
+    if found is None:
+        asked = {name: history(uri, run.run_id, name) for name in list(run.metrics)[:MOST_CURVES]}
+        found = {
+            name: points.values[:: len(points.values) // MOST_POINTS + 1].tolist() for name, points in asked.items()
+        }
+    return {name: Curve(map(finite_or_infinite, values)) for name, values in found.items() if len(values) > 1}
+
+
+def _against(tracking: "Tracking", what: str, run: Run) -> Run:
+    """Find the run that others are compared with: of a model's version by alias, else by id or name."""
+    from nbmlops.tracking.mlflow import translated
+
+    model, _, alias = what.rpartition("@")
+    with translated(what):
+        aliases = {each.name: each.aliases for each in tracking.client.search_registered_models()}
+        holders = [name for name in aliases if alias in aliases[name] and model in ("", name)]
+        if not holders:
+            return tracking.find(what)
+        own = {each.name for each in tracking.client.search_model_versions(f"run_id = '{run.run_id}'")}
+        of_run = [name for name in holders if name in own] or holders
+        if len(of_run) > 1:
+            raise UsageError(f"{len(of_run)} models have a {alias}.", f"Say which: --against {of_run[0]}@{alias}")
+        version = tracking.client.get_model_version_by_alias(of_run[0], alias)
+        if not version.run_id:
+            raise NotFoundError(f"{of_run[0]}/{version.version} was registered without a run.", "Name a run.")
+        return tracking.find(version.run_id)

@@ -1,12 +1,17 @@
-"""What a run is, and what differs between runs: pure, no MLflow."""
+"""What a run is, what of it a person is shown, and which runs are meant: pure, no MLflow."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
-from nbmlops.verb import MACHINE_ONLY, Result
+from nbmlops.verb import MACHINE_ONLY, Result, Rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED", "SCHEDULED")
 
@@ -24,6 +29,7 @@ TAGS = {
     "nbmlops.dirty": "yes or no: whether the source had changes that no commit holds",
     "nbmlops.order": "whether the cells ran linearly, out of order, were edited since, or deleted",
     "nbmlops.data.": "digest of a dataset that the run used, by the dataset's name",
+    "nbmlops.code": "digest of the source that was executed",
     "nbmlops.environment": "digest of the environment's lock",
     "nbmlops.reproduced": "yes or no: what the last `reproduce` found",
     "nbmlops.error": "the error that ended the run",
@@ -32,6 +38,45 @@ TAGS = {
     "nbmlops.trusted_types": "types outside scikit-learn that somebody consented to load",
 }
 MLFLOWS_INFINITY = 1.7976931348623157e308  # what MLflow's databases hold in its place
+
+
+class Link(str):
+    """An address that nbmlops made itself, so that a page may link to it."""
+
+
+class Curve(tuple[float, ...]):
+    """A metric's values over its steps, to be drawn."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric, param, tag or fact in which runs differ; `gap` is last minus first, for numbers."""
+
+    kind: str
+    name: str
+    values: tuple[Any, ...]
+    gap: float | None = None
+
+
+@dataclass(frozen=True)
+class MetricLine:
+    """A metric on a run's card: its last value, what it was in the attempt before, and the way there."""
+
+    name: str
+    value: float
+    before: float | None = None
+    gap: float | None = None
+    curve: Curve | None = None
+
+
+@dataclass(frozen=True)
+class ChangeLine:
+    """What else is not as it was in the attempt before."""
+
+    kind: str
+    name: str
+    before: Any
+    now: Any
 
 
 @dataclass(frozen=True)
@@ -60,8 +105,11 @@ class Run(Result):
     cell: str = ""
     reproduced: str = ""
     data: Mapping[str, str] = field(default_factory=dict)  # digests, by the datasets' names
-    environment: str = ""
+    code: str = ""  # digest of the executed source
+    environment: str = ""  # digest of the lock
     url: str = ""
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    changes: tuple[Difference, ...] = ()  # since the attempt before
 
     @property
     def subject(self) -> str:
@@ -79,30 +127,125 @@ class Run(Result):
         """Look at it beside the others."""
         return "runs" if self.status == "FINISHED" else f"show {self.run_id[:8]}"
 
-
-@dataclass(frozen=True)
-class Difference:
-    """One metric, param, tag or fact in which runs differ; `gap` is last minus first, for numbers."""
-
-    kind: str
-    name: str
-    values: tuple[Any, ...]
-    gap: float | None = None
-
-
-@dataclass(frozen=True)
-class Comparison(Result):
-    """What differs between runs, in the order in which they were named; what is equal is left out."""
-
-    runs: tuple[str, ...]
-    names: tuple[str, ...]
-    differences: tuple[Difference, ...]
-    equal: int
-
     @property
-    def headline(self) -> str:
-        """How much differs."""
-        return f"{' → '.join(self.names)}: {len(self.differences)} differ, {self.equal} are equal"
+    def code_state(self) -> str:
+        """The commit, and whether the source was as the commit has it.
+
+        Examples
+        --------
+        >>> Run("1", "a", "FINISHED", None, None, commit="6dbf956e0000", branch="main", is_dirty=True).code_state
+        '6dbf956e on main, dirty'
+        """
+        if not self.commit:
+            return ""
+        on = f" on {self.branch}" if self.branch else ""
+        return f"{self.commit[:8]}{on}{_CLEANNESS[self.is_dirty]}"
+
+    def shown(self) -> dict[str, Any]:
+        """Choose and word what a card shows, worst first."""
+        return {
+            "status": self.status,
+            "error": self.error,
+            "cell": self.cell,
+            "attempt": f"{self.attempt}, after {self.previous_id[:8]}" if self.previous_id else "",
+            "started": self.started_at,
+            "order": self.order,
+            "commit": self.code_state,
+            "source": self.source,
+            "user": self.user,
+            "under": self.parent_id[:8],
+            "reproduced": self.reproduced,
+            "MLflow": Link(self.url),
+            "metrics": self._metric_lines() if self.curves or self.changes else self.metrics,
+            f"changed since attempt {self.attempt - 1}": tuple(
+                ChangeLine(each.kind, each.name, *each.values) for each in self.changes if each.kind != "metric"
+            ),
+            "params": self.params,
+            "data": self.data,
+            "tags": self.tags,
+        }
+
+    def _metric_lines(self) -> tuple[MetricLine, ...]:
+        before = {each.name: (each.values[0], each.gap) for each in self.changes if each.kind == "metric"}
+        return tuple(
+            MetricLine(name, value, *before.get(name, (None, None)), self.curves.get(name))
+            for name, value in self.metrics.items()
+        )
+
+    @staticmethod
+    def listed(runs: "Sequence[Run]") -> list[tuple[str, list[Any]]]:
+        """Choose the columns of a list: what tells these runs apart, and little else."""
+        metrics = _most_common([run.metrics for run in runs], first=getattr(runs, "metric", ""))
+        params = _most_common([run.params for run in runs], only_differing=True)
+        columns: list[tuple[str, list[Any]]] = [
+            ("id", [run.run_id[:8] for run in runs]),
+            ("name", [run.name for run in runs]),
+            ("status", [run.status for run in runs]),
+            *((name, [run.metrics.get(name) for run in runs]) for name in metrics),
+            *((name, [run.params.get(name) for run in runs]) for name in params),
+            ("started", [run.started_at for run in runs]),
+            ("took (s)", [run.duration_s for run in runs]),
+        ]
+        often_same: dict[str, list[Any]] = {
+            "attempt": [run.attempt for run in runs],
+            "source": [PurePath(run.source).name for run in runs],
+            "user": [run.user for run in runs],
+        }
+        return columns + [(name, values) for name, values in often_same.items() if len(set(values)) > 1]
+
+
+_CLEANNESS = {True: ", dirty", False: ", clean", None: ""}
+
+
+def _most_common(
+    tables: Sequence[Mapping[str, Any]], *, first: str = "", only_differing: bool = False, most: int = 4
+) -> list[str]:
+    """Choose the names that most tables have, in alphabetical order where as many have them."""
+    counts = Counter(name for table in tables for name in table)
+    told = [name for name in counts if not only_differing or len({table.get(name) for table in tables}) > 1]
+    return sorted(told, key=lambda name: (name != first, -counts[name], name))[:most]
+
+
+class Runs(Rows[Run]):
+    """Runs in a list; `metric` is the one that they are sorted by."""
+
+    metric = ""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Give the list as a DataFrame: a row a run, a column for each metric, param and tag as MLflow names them.
+
+        Examples
+        --------
+        >>> Runs([Run("1", "a", "FINISHED", None, None, metrics={"auc": 0.5})]).to_frame()["metrics.auc"].tolist()
+        [0.5]
+        """
+        import pandas as pd
+
+        plain = ("run_id", "name", "status", "started_at", "duration_s", "attempt", "source", "commit", "user")
+        kinds = ("metrics", "params", "tags")
+        return pd.DataFrame(
+            {name: getattr(run, name) for name in plain}
+            | {f"{kind}.{key}": value for kind in kinds for key, value in getattr(run, kind).items()}
+            for run in self
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs of an experiment are meant, and in which order; what is empty does not matter.
+
+    `sources` are spellings of one notebook's path, of which one must be the run's. `since` is an
+    aware time. With a `metric` the best comes first, without one the newest. `limit` is at least 1.
+    """
+
+    status: str = ""
+    name: str = ""
+    user: str = ""
+    sources: tuple[str, ...] = ()
+    since: datetime | None = None
+    metric: str = ""
+    lowest_first: bool = False
+    limit: int = 20
 
 
 def run_from(
@@ -173,6 +316,7 @@ def told_by_tags(tags: Mapping[str, str]) -> dict[str, Any]:
         "error": tags.get("nbmlops.error", ""),
         "cell": tags.get("nbmlops.cell", ""),
         "reproduced": tags.get("nbmlops.reproduced", ""),
+        "code": tags.get("nbmlops.code", ""),
         "environment": tags.get("nbmlops.environment", ""),
         "data": data,
     }
@@ -201,77 +345,22 @@ def link(uri: str, experiment_id: str, run_id: str) -> str:
     return f"{plain.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}" if plain.startswith("http") else ""
 
 
-def compare_runs(runs: Sequence[Run]) -> Comparison:
-    """Collect what differs between runs: metrics first (widest relative gap first), then params, tags, facts.
+def equals(what: str, value: str) -> str:
+    r"""Word MLflow's filter for what is a text, for instance ``attributes.run_name``.
 
-    Parameters
-    ----------
-    runs
-        Two or more runs.
-
-    Returns
-    -------
-    Comparison
-        A value that a run lacks is None; a metric's gap is None when a run lacks it.
-
-    Examples
-    --------
-    >>> a = Run("1", "a", "FINISHED", None, None, metrics={"auc": 0.5}, params={"depth": "3"})
-    >>> b = Run("2", "b", "FINISHED", None, None, metrics={"auc": 0.75}, params={"depth": "3"})
-    >>> compare_runs([a, b]).differences
-    (Difference(kind='metric', name='auc', values=(0.5, 0.75), gap=0.25),)
-    """
-    metrics = _rows("metric", [run.metrics for run in runs])
-    params = _rows("param", [run.params for run in runs])
-    tags = _rows("tag", [run.tags for run in runs])
-    facts = _rows("fact", [{"status": run.status, "source": run.source, "commit": run.commit} for run in runs])
-    every = [*sorted(metrics, key=_relative_gap, reverse=True), *params, *tags, *facts]
-    differing = tuple(row for row in every if any(not _same(value, row.values[0]) for value in row.values))
-    return Comparison(
-        runs=tuple(run.run_id for run in runs),
-        names=tuple(run.name for run in runs),
-        differences=differing,
-        equal=len(every) - len(differing),
-    )
-
-
-def name_condition(name: str) -> str:
-    r"""Word MLflow's filter for runs of a name.
-
-    MLflow's quotation marks know no escape: the kind that the name lacks goes around it. A name
+    MLflow's quotation marks know no escape: the kind that the text lacks goes around it. A text
     with both kinds is looked for with any character in their place, so compare what is found.
 
     Examples
     --------
-    >>> print(name_condition("Ann's"))
+    >>> print(equals("attributes.run_name", "Ann's"))
     attributes.run_name = "Ann's"
-    >>> print(name_condition('Ann\'s "best"'))
+    >>> print(equals("attributes.run_name", 'Ann\'s "best"'))
     attributes.run_name LIKE 'Ann_s "best"'
     """
-    if "'" not in name:
-        return f"attributes.run_name = '{name}'"
-    if '"' not in name:
-        return f'attributes.run_name = "{name}"'
-    pattern = name.replace("'", "_")
-    return f"attributes.run_name LIKE '{pattern}'"
-
-
-def _rows(kind: str, tables: Sequence[Mapping[str, Any]]) -> list[Difference]:
-    names = sorted(set().union(*tables))
-    return [_row(kind, name, tuple(table.get(name) for table in tables)) for name in names]
-
-
-def _row(kind: str, name: str, values: tuple[Any, ...]) -> Difference:
-    numeric = kind == "metric" and None not in (values[0], values[-1])
-    return Difference(kind, name, values, values[-1] - values[0] if numeric else None)
-
-
-def _same(a: Any, b: Any) -> bool:
-    both_nan = isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)
-    return both_nan or a == b
-
-
-def _relative_gap(row: Difference) -> float:
-    if row.gap is None or not math.isfinite(row.gap):
-        return math.inf
-    return abs(row.gap) / (abs(row.values[0]) or 1.0)
+    if "'" not in value:
+        return f"{what} = '{value}'"
+    if '"' not in value:
+        return f'{what} = "{value}"'
+    pattern = value.replace("'", "_")
+    return f"{what} LIKE '{pattern}'"

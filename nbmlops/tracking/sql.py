@@ -1,0 +1,298 @@
+"""The one file that reads MLflow's tables itself: the values that its client gives, many times faster.
+
+It reads, and nothing else, and only a schema that it knows. At another revision, and for a
+store that is no database, every function gives None: then MLflow's client is to be asked.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import sqlalchemy as sa
+
+from nbmlops.project import patient
+from nbmlops.tracking.runs import Selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Integers = np.ndarray[Any, np.dtype[np.int64]]
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+REVISIONS = {"dc11669786a5": "MLflow 3.17"}  # of alembic_version; add one when its tables of runs were looked at
+CONNECT_S = 10  # that a database server may take to answer
+
+
+_TYPES = {"is_nan": sa.Boolean()}
+
+
+def _table(name: str, columns: str) -> sa.TableClause:
+    return sa.table(name, *(sa.column(each, _TYPES.get(each)) for each in columns.split()))
+
+
+_EXPERIMENTS = _table("experiments", "experiment_id name workspace")
+_RUNS = _table("runs", "run_uuid name status start_time end_time experiment_id artifact_uri lifecycle_stage")
+_METRICS = _table("latest_metrics", "run_uuid key value is_nan")
+_PARAMS = _table("params", "run_uuid key value")
+_TAGS = _table("tags", "run_uuid key value")
+# Sorted afterwards, which is faster. SQLite by itself would look through this metric of all runs.
+_HISTORY = """
+SELECT step, timestamp, value, is_nan FROM metrics {by_index} WHERE run_uuid = :run_id AND key = :key"""
+_BY_INDEX = {"sqlite": "INDEXED BY index_metrics_run_uuid_key_step"}
+# Every so many points of each metric, and its last: a curve needs no more.
+_CURVES = """
+SELECT key, value, is_nan FROM (
+  SELECT key, value, is_nan,
+    row_number() OVER (PARTITION BY key ORDER BY step, timestamp, value) - 1 AS place,
+    count(*) OVER (PARTITION BY key) AS n
+  FROM metrics WHERE run_uuid = :run_id) AS points
+WHERE n > 1 AND (place = n - 1 OR place % ((n + :most - 2) / (:most - 1)) = 0)
+ORDER BY key, place"""
+
+
+class History(NamedTuple):
+    """Every value that a metric of a run had, in the order in which MLflow gives them: by time, step and value.
+
+    Three arrays of one length: `steps` and `timestamps_ms` (milliseconds of the epoch) are int64,
+    `values` float64. NaN is NaN; for an infinity stands the largest float, as MLflow's client gives it.
+    """
+
+    steps: "Integers"  # (n,)
+    timestamps_ms: "Integers"  # (n,)
+    values: "Floats"  # (n,)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Give the history as a DataFrame of three columns, ``step``, ``timestamp`` (UTC) and ``value``."""
+        import pandas as pd
+
+        times = pd.to_datetime(self.timestamps_ms, unit="ms", utc=True)
+        return pd.DataFrame({"step": self.steps, "timestamp": times, "value": self.values})
+
+
+class Row(NamedTuple):
+    """One run as the tables hold it; times are milliseconds of the epoch."""
+
+    run_id: str
+    name: str | None
+    status: str
+    start_time: int | None
+    end_time: int | None
+    experiment_id: str
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+# ---------------------------------------------------------------------- one run
+def history(uri: str, run_id: str, key: str) -> History | None:
+    """Read a metric's history; that of a run or metric that does not exist is empty."""
+    with _opened(uri) as connection:
+        if connection is None:
+            return None
+        query = _HISTORY.format(by_index=_BY_INDEX.get(connection.dialect.name, ""))
+        return history_of(_tuples(connection.execute(sa.text(query), {"run_id": run_id, "key": key})))
+
+
+def history_of(rows: Sequence[Any]) -> History:
+    """Make a history of rows in any order: step, time, value and whether the value is NaN.
+
+    Examples
+    --------
+    >>> history_of([(1, 2000, 0.0, True), (0, 1000, 0.5, False)]).values
+    array([0.5, nan])
+    """
+    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+    steps, stamps = (np.array(column, np.int64) for column in columns[:2])
+    values, is_nan = np.array(columns[2], np.float64), np.array(columns[3], np.bool_)
+    order = np.lexsort((values, steps, stamps))
+    values[is_nan] = np.nan
+    return History(steps[order], stamps[order], values[order])
+
+
+def curves(uri: str, run_id: str, most: int) -> dict[str, tuple[float, ...]] | None:
+    """Read each metric of a run that has several values, thinned evenly to about `most` of them (2 or more)."""
+    with _opened(uri) as connection:
+        if connection is None:
+            return None
+        rows = _tuples(connection.execute(sa.text(_CURVES), {"run_id": run_id, "most": most}))
+    found: dict[str, list[float]] = {}
+    for key, value, is_nan in rows:
+        found.setdefault(key, []).append(np.nan if is_nan else value)
+    return {key: tuple(values) for key, values in found.items()}
+
+
+# -------------------------------------------------------------------- many runs
+def newest(uri: str, experiment: str, chosen: Selection) -> list[Row] | None:
+    """Read the runs of an experiment that a selection chooses, in its order; none of an experiment that is not there.
+
+    MLflow's own order for a metric: best first, then the runs where it is NaN, then those without it.
+    """
+    with _opened(uri) as connection:
+        if connection is None:
+            return None
+        runs = connection.execute(_choice(experiment, chosen)).fetchall()
+        ids = [run.run_uuid for run in runs]
+        held = [_by_run(connection, table, ids) for table in (_METRICS, _PARAMS, _TAGS)]
+    return [_row(run, *(values.get(run.run_uuid, {}) for values in held)) for run in runs]
+
+
+def frame(uri: str, experiment: str) -> "pd.DataFrame | None":
+    """Read all runs of an experiment as ``mlflow.search_runs`` gives them: same columns, same values.
+
+    MLflow puts the columns of metrics, params and tags in no order; here each kind is sorted by name.
+    """
+    import pandas as pd
+
+    chosen = _active(experiment)
+    with _opened(uri) as connection:
+        if connection is None:
+            return None
+        runs = connection.execute(chosen.order_by(*_NEWEST_FIRST)).fetchall()
+        place = {run.run_uuid: at for at, run in enumerate(runs)}
+        metrics = _by_key(connection, _METRICS, chosen, place, missing=np.nan)
+        params, tags = (_by_key(connection, table, chosen, place, missing=None) for table in (_PARAMS, _TAGS))
+    info = {
+        "run_id": list(place),
+        "experiment_id": [str(run.experiment_id) for run in runs],
+        "status": [run.status for run in runs],
+        "artifact_uri": [run.artifact_uri for run in runs],
+        "start_time": _times([run.start_time for run in runs]),
+        "end_time": _times([run.end_time for run in runs]),
+    }
+    kinds = {"metrics": metrics, "params": params, "tags": tags}
+    held = {f"{kind}.{key}": columns[key] for kind, columns in kinds.items() for key in sorted(columns)}
+    return pd.DataFrame(info | held)
+
+
+_NEWEST_FIRST = (_RUNS.c.start_time.desc(), _RUNS.c.run_uuid)
+
+
+def _row(run: Any, metrics: dict[str, float], params: dict[str, str], tags: dict[str, str]) -> Row:
+    times = (run.start_time, run.end_time)
+    return Row(run.run_uuid, run.name, run.status, *times, str(run.experiment_id), metrics, params, tags)
+
+
+def _active(experiment: str, *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    number = sa.select(_EXPERIMENTS.c.experiment_id).where(
+        _EXPERIMENTS.c.name == experiment, _EXPERIMENTS.c.workspace == "default"
+    )
+    names = ("run_uuid", "name", "status", "start_time", "end_time", "experiment_id", "artifact_uri")
+    return sa.select(*(_RUNS.c[name] for name in names)).where(
+        _RUNS.c.experiment_id == number.scalar_subquery(), _RUNS.c.lifecycle_stage == "active", *conditions
+    )
+
+
+def _choice(experiment: str, chosen: Selection) -> sa.Select[Any]:
+    query = _active(experiment, *_conditions(chosen)).limit(chosen.limit)
+    if not chosen.metric:
+        return query.order_by(*_NEWEST_FIRST)
+    key = _METRICS.alias("sorted")
+    has_none_last = sa.case((key.c.is_nan, 1), (key.c.value.is_(None), 2), else_=0)
+    value = key.c.value.asc() if chosen.lowest_first else key.c.value.desc()
+    mine = (key.c.run_uuid == _RUNS.c.run_uuid) & (key.c.key == chosen.metric)
+    return query.outerjoin_from(_RUNS, key, mine).order_by(has_none_last, value, *_NEWEST_FIRST)
+
+
+def _conditions(chosen: Selection) -> Iterator[sa.ColumnElement[bool]]:
+    if chosen.status:
+        yield _RUNS.c.status == chosen.status
+    if chosen.name:
+        yield _RUNS.c.name == chosen.name
+    if chosen.since:
+        yield _RUNS.c.start_time >= int(chosen.since.timestamp() * 1000)
+    if chosen.user:
+        yield _tagged(("mlflow.user",), (chosen.user,))
+    if chosen.sources:
+        yield _tagged(("nbmlops.notebook", "mlflow.source.name"), chosen.sources)
+
+
+def _tagged(keys: Sequence[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    tag = _TAGS.alias()
+    return sa.exists().where(tag.c.run_uuid == _RUNS.c.run_uuid, tag.c.key.in_(keys), tag.c.value.in_(values))
+
+
+def _by_run(connection: sa.Connection, table: sa.TableClause, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read what a table holds of some runs: run -> key -> value."""
+    found: dict[str, dict[str, Any]] = {}
+    for run_id, key, value in _tuples(connection.execute(_held(table).where(table.c.run_uuid.in_(ids)))):
+        found.setdefault(run_id, {})[key] = value if value is not None or table is not _METRICS else np.nan
+    return found
+
+
+def _by_key(
+    connection: sa.Connection, table: sa.TableClause, chosen: sa.Select[Any], place: Mapping[str, int], missing: Any
+) -> dict[str, list[Any]]:
+    """Read what a table holds of the chosen runs: key -> a column with a place for each run."""
+    columns: dict[str, list[Any]] = {}
+    ids = chosen.with_only_columns(_RUNS.c.run_uuid)
+    for run_id, key, value in _tuples(connection.execute(_held(table).where(table.c.run_uuid.in_(ids)))):
+        if run_id in place:  # else it began while the tables were read
+            if key not in columns:
+                columns[key] = [missing] * len(place)
+            columns[key][place[run_id]] = missing if value is None else value
+    return columns
+
+
+def _held(table: sa.TableClause) -> sa.Select[Any]:
+    """Ask a table for run, key and value; a metric's NaN, which MLflow keeps as a flag, comes as None."""
+    value = sa.case((table.c.is_nan, None), else_=table.c.value) if table is _METRICS else table.c.value
+    return sa.select(table.c.run_uuid, table.c.key, value)
+
+
+def _tuples(result: sa.CursorResult[Any]) -> Sequence[Any]:
+    """Fetch all as the driver gives it: rows of SQLAlchemy's take as long again as the query."""
+    return result.cursor.fetchall() if result.cursor else ()
+
+
+def _times(stamps_ms: Sequence[int | None]) -> Any:
+    """Make a column of times, in the resolution that the client's has."""
+    import pandas as pd
+
+    if not any(stamps_ms):
+        return [pd.NaT] * len(stamps_ms)
+    resolution = pd.Series([pd.to_datetime(1, unit="ms", utc=True)]).dtype
+    return pd.Series(pd.to_datetime(pd.array(list(stamps_ms), dtype="Int64"), unit="ms", utc=True)).astype(resolution)
+
+
+# -------------------------------------------------------------------- the store
+@contextlib.contextmanager
+def _opened(uri: str) -> Iterator[sa.Connection | None]:
+    """Connect to a store whose tables are known; None stands for any other."""
+    plain = uri.removeprefix("nbmlops+")
+    if not _is_there(plain):
+        yield None
+        return
+    with _engine(patient(plain)).connect() as connection:
+        yield connection if _is_known(connection) else None
+
+
+def _is_there(uri: str) -> bool:
+    """Say whether a store is a database, and an SQLite file exists: connecting would make one."""
+    if uri.startswith("sqlite:///"):
+        return Path(uri.removeprefix("sqlite:///").partition("?")[0]).is_file()
+    return uri.startswith("postgresql")
+
+
+def _is_known(connection: sa.Connection) -> bool:
+    try:
+        found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all()
+    except sa.exc.DatabaseError:  # there is no such table: the database is not MLflow's, or not yet
+        connection.rollback()
+        return False
+    return len(found) == 1 and found[0] in REVISIONS
+
+
+@functools.lru_cache(maxsize=8)
+def _engine(uri: str) -> sa.Engine:
+    """Prepare to connect; a connection is made for each read and closed after it."""
+    if uri.startswith("postgresql"):
+        return sa.create_engine(
+            uri,
+            poolclass=sa.NullPool,
+            isolation_level="REPEATABLE READ",  # several tables of one moment
+            connect_args={"connect_timeout": CONNECT_S},
+        )
+    return sa.create_engine(uri, poolclass=sa.NullPool)
