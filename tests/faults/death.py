@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ class Killing:
     @staticmethod
     def _watch(child: "subprocess.Popen[bytes]", kill: Callable[[], None], at: int | None, wait_s: float) -> list[str]:
         timer = threading.Timer(wait_s, kill)  # a thread: an instant that no output of the child brings about
-        said, lines = b"", 0
+        said, lines = bytearray(), 0
         with child:
             for chunk in _read_while_alive(child):
                 if not said and at is None:
@@ -95,20 +96,23 @@ def _read_while_alive(child: "subprocess.Popen[bytes]") -> Iterator[bytes]:
     """Give what a child says until it is dead; one that it has started may hold its pipe open for longer."""
     assert child.stdout is not None
     while True:
+        is_dead = child.poll() is not None  # asked first: what it said before its death is then in the pipe
         if select.select([child.stdout], [], [], 0.02)[0]:
             chunk = os.read(child.stdout.fileno(), 65536)
             if not chunk:
                 return
             yield chunk
-        elif child.poll() is not None:
+        elif is_dead:
             return
 
 
 def end_family(name: str) -> None:
-    """Kill every process that has inherited this family's name."""
-    for process in [each for each in psutil.process_iter() if _is_of(each, name)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    """Kill every process that has inherited this family's name, and look again: one that just starts has none yet."""
+    while found := [each for each in psutil.process_iter() if _is_of(each, name)]:
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(0.01)
 
 
 def _is_of(process: psutil.Process, name: str) -> bool:
