@@ -1,10 +1,12 @@
 """The one file that talks to git. Without git, or outside a repository, its questions have empty answers."""
 
 import contextlib
+import io
 import os
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -42,6 +44,16 @@ def unversioned(folder: Path) -> list[Path]:
     """List the files of a repository that no commit holds, ignored ones too, relative to its top; never its own."""
     found = _bytes(folder, "ls-files", "--others", "--full-name", "-z", "--", ":/")
     return [Path(os.fsdecode(name)) for name in found.split(b"\0") if name]
+
+
+def files(folder: Path, commit: str) -> Iterator[tuple[str, bytes]]:
+    """Give the files of a commit, each with its content; nothing where the repository does not have it."""
+    packed = _bytes(folder, "-c", "core.autocrlf=false", "archive", "--format=tar", commit, patience_s=120)
+    if commit and packed:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            for member in archive:
+                if member.isfile() and (content := archive.extractfile(member)):
+                    yield member.name, content.read()
 
 
 # ------------------------------------------------------------ what no commit holds
@@ -165,14 +177,14 @@ def _ask(folder: Path, *arguments: str) -> str:
     return _bytes(folder, *arguments).decode(errors="replace").strip()
 
 
-def _bytes(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> bytes:
+def _bytes(folder: Path, *arguments: str, env: dict[str, str] | None = None, patience_s: float = PATIENCE_S) -> bytes:
     """Ask git; an empty answer where it fails, is not there, or takes too long."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=PATIENCE_S,
+            timeout=patience_s,
             check=False,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", **(env or {})},
         )

@@ -18,7 +18,6 @@ from nbmlops.scrub import scrub_text
 from nbmlops.tracking import capture, environment, git
 from nbmlops.tracking.kept import Kept
 from nbmlops.tracking.source import Execution
-from nbmlops.vocabulary import VERBS
 
 LARGEST_COPY = 2 * 2**30  # bytes of files that no commit holds; beyond it they are linked
 _OTHERS = {STATE, ".git", ".venv", "venv", "node_modules", "__pycache__", ".ipynb_checkpoints", "mlruns"}
@@ -191,8 +190,6 @@ def run_again(place: Rebuilt, kept: Kept, python: Path, timeout: float | None, t
     if code:
         error = answer.get("error", {}) if isinstance(answer, dict) else {}
         return Ended(cause=error.get("message") or scrub_text(said) or f"the command ended with {code}")
-    if "sync" in VERBS:
-        _command(place, python, ["sync"], str)
     runs = _command(place, python, ["runs", "--limit", "1000"], str)[1]
     return Ended(answer["run_id"], tuple(runs))
 
@@ -235,6 +232,7 @@ def _variables(place: Rebuilt) -> Mapping[str, str]:
     return outside | {
         "NBMLOPS_PROJECT": str(place.root),
         "NBMLOPS_TRACKING": f"sqlite:///{place.scratch}/mlflow.db",
+        "NBMLOPS_JOURNAL": "off",  # straight into a store of this machine, and nothing sends on afterwards
         "NBMLOPS_LEDGER": f"sqlite:///{place.scratch}/ledger.db",
         "PYTHONPATH": os.pathsep.join(map(str, _code_first(place))),
     }

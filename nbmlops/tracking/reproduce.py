@@ -1,5 +1,6 @@
 """The verb `reproduce`: a run's code rebuilt, run again, and its metrics compared."""
 
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,6 +8,11 @@ from typing import Any
 
 from nbmlops.errors import ConflictError, GateError, UsageError
 from nbmlops.project import Project
+from nbmlops.strict_json import plain
+from nbmlops.tracking import capture, environment
+from nbmlops.tracking.kept import Kept, kept
+from nbmlops.tracking.mlflow import Tracking, translated
+from nbmlops.tracking.rebuild import Ended, environment_of, rebuilt, run_again
 from nbmlops.tracking.reproduction import Reproduction, around, metrics_again, packages_that_differ
 from nbmlops.verb import RunRef, verb
 
@@ -83,9 +89,6 @@ def reproduce(
     papermill.execute_notebook(notebook, "/tmp/again.ipynb", parameters=run.data.params)
     print(run.data.metrics, mlflow.search_runs())
     """
-    from nbmlops.tracking.kept import kept
-    from nbmlops.tracking.mlflow import Tracking, translated
-
     if not tolerance >= 0:
         raise UsageError(f"--tolerance must be from 0, not {tolerance:g}.")
     tracking = project.open(Tracking)
@@ -104,13 +107,8 @@ def reproduce(
 
 
 def _again(
-    project: Project, made_from: Any, tolerance: float, env: bool, timeout: float | None, dry_run: bool
+    project: Project, made_from: Kept, tolerance: float, env: bool, timeout: float | None, dry_run: bool
 ) -> Reproduction:
-    import sys
-
-    from nbmlops.tracking import capture
-    from nbmlops.tracking.rebuild import environment_of, rebuilt, run_again
-
     run, started, lock = made_from.run, time.monotonic(), made_from.texts.get(capture.LOCK, "")
     with rebuilt(project, made_from) as place:
         if dry_run:
@@ -133,11 +131,8 @@ def _again(
     )
 
 
-def _compared(project: Project, made_from: Any, ended: Any) -> tuple[dict[str, float], dict[str, float], list[str]]:
+def _compared(project: Project, made_from: Kept, ended: Ended) -> tuple[dict[str, float], dict[str, float], list[str]]:
     """Give the metrics of the run and of the run again, their nested runs' too, and which data is another now."""
-    from nbmlops.strict_json import plain
-    from nbmlops.tracking.mlflow import Tracking
-
     run = plain(made_from.run)
     below = project.open(Tracking).newest(1000, f"tags.`mlflow.parentRunId` = '{made_from.run.run_id}'")
     again = _counterpart(made_from, ended)
@@ -145,7 +140,7 @@ def _compared(project: Project, made_from: Any, ended: Any) -> tuple[dict[str, f
     return was, _metrics(again, _children(again, ended.runs)), around(run["data"], again["data"], "data")
 
 
-def _counterpart(made_from: Any, ended: Any) -> Mapping[str, Any]:
+def _counterpart(made_from: Kept, ended: Ended) -> Mapping[str, Any]:
     """Find the run again: the notebook's own, or the last under it of the name, for one that its cells tracked."""
     top = next(run for run in ended.runs if run["run_id"] == ended.run_id)
     if made_from.notebook is not None:
@@ -170,8 +165,6 @@ def _metrics(run: Mapping[str, Any], children: list[Mapping[str, Any]]) -> dict[
 
 
 def _packages(lock: str) -> list[str]:
-    from nbmlops.tracking import environment
-
     differ = packages_that_differ(lock, environment.lock()) if lock else []
     more = [f"{len(differ) - MOST_PACKAGES} more packages differ"] if len(differ) > MOST_PACKAGES else []
     return [*differ[:MOST_PACKAGES], *more]
