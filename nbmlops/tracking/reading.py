@@ -3,16 +3,19 @@
 A database whose schema is known is read by SQL, without MLflow; any other store is asked through MLflow's client.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbmlops.errors import NotFoundError, UsageError, nearest
-from nbmlops.project import Project
+from nbmlops.project import Project, patient
 from nbmlops.tracking.comparison import Comparison, compare_runs
 from nbmlops.tracking.runs import STATUSES, Curve, Run, Runs, Selection, equals, finite_or_infinite, link, run_from
+from nbmlops.tracking.store import plain
 from nbmlops.verb import RunRef, verb
 
 if TYPE_CHECKING:
@@ -191,13 +194,12 @@ def frame(uri: str, experiment: str, where: str = "") -> "pd.DataFrame":
     [0.8]
     """
     from nbmlops.tracking import sql
-    from nbmlops.tracking.mlflow import aimed, translated
+    from nbmlops.tracking.mlflow import translated
 
+    _deliver(uri)
     with translated("The table of runs"):
         found = None if where else sql.frame(uri, experiment)
-        if found is None:
-            found = aimed(uri).search_runs(experiment_names=[experiment], filter_string=where)
-    return found
+        return _frame_by_client(uri, experiment, where) if found is None else found
 
 
 def history(uri: str, run_id: str, metric: str) -> "History":
@@ -226,12 +228,13 @@ def history(uri: str, run_id: str, metric: str) -> "History":
     array([0.5 , 0.25])
     """
     from nbmlops.tracking import sql
-    from nbmlops.tracking.mlflow import aimed, translated
+    from nbmlops.tracking.mlflow import translated
 
+    _deliver(uri)
     with translated(f"The history of {metric}"):
         found = sql.history(uri, run_id, metric)
         if found is None:
-            points = aimed(uri).MlflowClient(uri).get_metric_history(run_id, metric)
+            points = _client(uri).get_metric_history(run_id, metric)
             found = sql.history_of([(each.step, each.timestamp, each.value, False) for each in points])
     return found
 
@@ -247,7 +250,7 @@ def in_full(project: Project, run: Run) -> Run:
             changes = compare_runs([tracking.find(run.previous_id), run]).differences
         except NotFoundError:  # deleted since
             changes = ()
-    return replace(run, curves=_curves(tracking.uri, run), changes=changes)
+    return replace(run, curves=_curves(project.settings.tracking.value, run), changes=changes)
 
 
 # ---------------------------------------------------------------------- which runs
@@ -286,6 +289,7 @@ def _chosen(project: Project, chosen: Selection, where: str) -> Iterable[Run]:
 
     settings = project.settings
     uri, experiment = settings.tracking.value, settings.name.value
+    _deliver(uri)
     with translated("The list of runs"):
         rows = None if where else sql.newest(uri, experiment, chosen)
     if rows is None:
@@ -364,11 +368,51 @@ def _here(project: Project) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(each) for each in (path, *inside)))
 
 
+# --------------------------------------------------------------- MLflow's client
+def _client(uri: str) -> Any:
+    """Connect to a store itself, wherever this process' own MLflow is aimed."""
+    from nbmlops.tracking.store import quiet_mlflow
+
+    return quiet_mlflow().MlflowClient(plain(uri))
+
+
+def _frame_by_client(uri: str, experiment: str, where: str) -> "pd.DataFrame":
+    from nbmlops.tracking import sql
+
+    client = _client(uri)
+    known = client.get_experiment_by_name(experiment)
+    runs = list(_pages(client, known.experiment_id, where)) if known else []
+    names = ("run_id", "experiment_id", "status", "artifact_uri")
+    info = {name: [getattr(run.info, name) for run in runs] for name in names}
+    times = {name: [getattr(run.info, name) for run in runs] for name in ("start_time", "end_time")}
+    held: dict[str, dict[str, list[Any]]] = {}
+    for kind, missing in (("metrics", math.nan), ("params", None), ("tags", None)):
+        tables = [getattr(run.data, kind) for run in runs]
+        held[kind] = {key: [table.get(key, missing) for table in tables] for key in set().union(*tables)}
+    return sql.assembled(info, times, held)
+
+
+def _pages(client: Any, experiment_id: str, where: str) -> Iterator[Any]:
+    page = None
+    while page is None or page.token:
+        page = client.search_runs([experiment_id], where, max_results=1000, page_token=page and page.token)
+        yield from page
+
+
+def _deliver(uri: str) -> None:
+    """Let the store have what this process has logged, so that it is read too."""
+    plugin = sys.modules.get("nbmlops.tracking.plugin")  # where nothing is journaled it was never loaded
+    for store in plugin._stores if plugin else ():
+        if plain(store.uri) == patient(plain(uri)):
+            store.flush()
+
+
 # ------------------------------------------------------------------- beside a run
 def _curves(uri: str, run: Run) -> Mapping[str, Curve]:
     from nbmlops.tracking import sql
     from nbmlops.tracking.mlflow import translated
 
+    _deliver(uri)
     with translated("The history of the metrics"):
         found: Mapping[str, Sequence[float]] | None = sql.curves(uri, run.run_id, MOST_POINTS)
     if found is None:

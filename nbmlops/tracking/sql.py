@@ -144,8 +144,6 @@ def frame(uri: str, experiment: str) -> "pd.DataFrame | None":
 
     MLflow puts the columns of metrics, params and tags in no order; here each kind is sorted by name.
     """
-    import pandas as pd
-
     chosen = _active(experiment)
     with _opened(uri) as connection:
         if connection is None:
@@ -159,12 +157,28 @@ def frame(uri: str, experiment: str) -> "pd.DataFrame | None":
         "experiment_id": [str(run.experiment_id) for run in runs],
         "status": [run.status for run in runs],
         "artifact_uri": [run.artifact_uri for run in runs],
-        "start_time": _times([run.start_time for run in runs]),
-        "end_time": _times([run.end_time for run in runs]),
     }
-    kinds = {"metrics": metrics, "params": params, "tags": tags}
-    held = {f"{kind}.{key}": columns[key] for kind, columns in kinds.items() for key in sorted(columns)}
-    return pd.DataFrame(info | held)
+    times = {name: [getattr(run, name) for run in runs] for name in ("start_time", "end_time")}
+    return assembled(info, times, {"metrics": metrics, "params": params, "tags": tags})
+
+
+def assembled(
+    info: Mapping[str, list[Any]],
+    times_ms: Mapping[str, list[int | None]],
+    held: Mapping[str, Mapping[str, list[Any]]],
+) -> "pd.DataFrame":
+    """Put a table of runs together as MLflow does; of each kind that runs hold, the columns are sorted by name.
+
+    Examples
+    --------
+    >>> assembled({"run_id": ["ab"]}, {"start_time": [1000]}, {"params": {"depth": ["3"]}}).columns.tolist()
+    ['run_id', 'start_time', 'params.depth']
+    """
+    import pandas as pd
+
+    times = {name: _times(stamps) for name, stamps in times_ms.items()}
+    columns = {f"{kind}.{key}": values[key] for kind, values in held.items() for key in sorted(values)}
+    return pd.DataFrame({**info, **times, **columns})
 
 
 _NEWEST_FIRST = (_RUNS.c.start_time.desc(), _RUNS.c.run_uuid)

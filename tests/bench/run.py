@@ -15,9 +15,10 @@ from pathlib import Path
 import first_run
 import ledger
 import loading
+import reading
 from contest import Bench, measure, rows
 
-MODULES = (loading, first_run, ledger)
+MODULES = (loading, first_run, ledger, reading)
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 HEAD = [
