@@ -41,10 +41,9 @@ def kept(tracking: Tracking, run: Run) -> Kept:
     """
     with tempfile.TemporaryDirectory(prefix="nbmlops-") as scratch, translated("The run's files"):
         texts = {name: _text(tracking, run, name, Path(scratch)) for name in _names(tracking, run)}
-    notebook = next((json.loads(text) for name, text in texts.items() if name.endswith(".ipynb")), None)
-    if notebook is not None:
-        given = notebook.get("metadata", {}).get("papermill", {}).get("parameters", {})
-        return Kept(run, executions_in(notebook), notebook, given, texts)
+    for notebook in (json.loads(text) for name, text in texts.items() if name.endswith(".ipynb")):
+        if notes := notebook.get("metadata", {}).get("papermill"):
+            return Kept(run, executions_in(notebook), notebook, notes.get("parameters", {}), texts)
     if capture.SOURCE not in texts:
         raise ConflictError(
             f"Run {run.name} ({run.run_id[:8]}) keeps no source.",
@@ -57,7 +56,7 @@ def _names(tracking: Tracking, run: Run) -> list[str]:
     """Name the artifacts that tell how the run was made: the executed notebook, which lies on top, and ours."""
     client = tracking.client
     on_top = [each.path for each in client.list_artifacts(run.run_id) if each.path.endswith(".ipynb")]
-    return [*on_top[:1], *(each.path for each in client.list_artifacts(run.run_id, "nbmlops") if not each.is_dir)]
+    return [*on_top, *(each.path for each in client.list_artifacts(run.run_id, "nbmlops") if not each.is_dir)]
 
 
 def _text(tracking: Tracking, run: Run, name: str, scratch: Path) -> str:

@@ -61,11 +61,11 @@ def rebuilt(project: Project, kept: Kept) -> Iterator[Rebuilt]:
 
 def _notebook(project: Project, kept: Kept, top: Path, code: Path, root: Path) -> tuple[Path, str]:
     """Give the notebook to run: as committed for a headless run, else written from what was executed."""
-    path = _moved(project.root / kept.run.source, top, code) if kept.run.source.endswith(".ipynb") else None
+    path = _moved(project.root / kept.run.source, top, code)
     if kept.notebook is not None and kept.run.commit and path and path.is_file():
         return path, "the notebook"
-    folder = path.parent if path and path.parent.is_dir() else root
-    target = folder / f"{path.stem if path else 'executed'}-again.ipynb"
+    folder = path.parent if path and path.parent.is_dir() else root  # relative paths mean the same then
+    target = folder / f"{path.stem if path and path.suffix else 'executed'}-again.ipynb"
     content = kept.notebook if kept.notebook is not None else as_notebook(kept.executions)
     target.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     return target, "the executed notebook" if kept.notebook is not None else "the executed cells"

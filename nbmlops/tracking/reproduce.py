@@ -102,7 +102,7 @@ def reproduce(
     with translated("The run's tag"):
         tracking.client.set_tag(found.run_id, "nbmlops.reproduced", "yes" if report.reproduced else "no")
     if not report.reproduced:
-        raise GateError(report.headline, f"`compare {found.run_id[:8]}` shows more.", report=report)
+        raise GateError(report.headline, f"Its card: `show {found.run_id[:8]}`", report=report)
     return report
 
 

@@ -1,5 +1,6 @@
 """What was executed is told in order, and the verdict on it is true: with a real IPython."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,49 @@ def test_the_cell_that_asks_is_told_as_running(shell: Any) -> None:
     shell.run_cell("a = 1", store_history=True)
     shell.run_cell("seen = look()", store_history=True)
     assert shell.user_ns["seen"] == [(1, "ok"), (2, "running")]
+
+
+def test_a_kernel_of_a_jupyter_server_knows_its_notebook_and_its_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jupyter_client.manager import KernelManager
+
+    sources = {"a": "from nbmlops.tracking import ipython\nrecorder = ipython.record(get_ipython())", "b": "n = 1"}
+    sources["c"] = (
+        "told = ipython.executed()\nprint(told.path, told.verdict, [each.cell_id for each in told.executions])"
+    )
+    cells = [{"cell_type": "code", "id": each, "source": source} for each, source in sources.items()]
+    (tmp_path / "train.ipynb").write_text(json.dumps({"cells": cells}))
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "train.ipynb"))
+    manager = KernelManager(kernel_name="python3", transport="ipc", connection_file=str(tmp_path / "kernel.json"))
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        said = [execute(client, sources[each], each) for each in "abcbc"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()
+    path = tmp_path / "train.ipynb"
+    assert said[2] == f"{path} linear ['', 'b', 'c']\n"
+    assert said[4] == f"{path} out of order (cell 2, cell 3) ['', 'b', 'c', 'b', 'c']\n"
+
+
+def execute(client: Any, source: str, cell_id: str) -> str:
+    """Execute a cell as a front end asks for it; give what it printed."""
+    content = {"code": source, "silent": False, "store_history": True, "allow_stdin": False}
+    asked = client.session.msg("execute_request", content, metadata={"cellId": cell_id})
+    client.shell_channel.send(asked)
+    said = ""
+    while True:
+        message = client.get_iopub_msg(timeout=60)
+        if message["parent_header"].get("msg_id") == asked["header"]["msg_id"]:
+            if message["msg_type"] == "stream":
+                said += message["content"]["text"]
+            if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+                return said
 
 
 def test_the_memory_of_a_long_kernel_is_bounded(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
