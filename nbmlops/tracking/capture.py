@@ -42,6 +42,7 @@ class Code:
     commit: str = ""
     branch: str = ""
     diff: str = ""
+    is_dirty: bool = False  # also where the diff could not be had
 
 
 Moment = Future[Code]
@@ -53,7 +54,8 @@ def begin(folder: Path) -> Moment:
 
     def ask() -> None:
         try:
-            moment.set_result(Code(git.head(folder), git.branch(folder), git.diff(folder)))
+            diff = git.diff(folder)
+            moment.set_result(Code(git.head(folder), git.branch(folder), diff, bool(diff) or git.is_dirty(folder)))
         except BaseException as exc:  # noqa: BLE001  # whoever asks for the facts gets it
             moment.set_exception(exc)
         environment.lock()  # so that it is there when the run ends
@@ -89,7 +91,7 @@ def facts(moment: Moment, executed: Executed, data: Mapping[str, str] | None = N
     tags = {
         "mlflow.source.git.commit": code.commit,
         "mlflow.source.git.branch": code.branch,
-        "nbmlops.dirty": ("yes" if code.diff else "no") if code.commit else "",
+        "nbmlops.dirty": ("yes" if code.is_dirty else "no") if code.commit else "",
         "nbmlops.order": str(told) if told and executed.executions else "",
         "nbmlops.seeds": ", ".join(f"{name}={seed}" for name, seed in seeds(executed.executions).items()),
         "nbmlops.python": environment.machine()["python"],

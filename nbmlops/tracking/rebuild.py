@@ -61,7 +61,7 @@ def rebuilt(project: Project, kept: Kept) -> Iterator[Rebuilt]:
 
 def _notebook(project: Project, kept: Kept, top: Path, code: Path, root: Path) -> tuple[Path, str]:
     """Give the notebook to run: as committed for a headless run, else written from what was executed."""
-    path = _moved(project.root / kept.run.source, top, code)
+    path = _moved(project.root / kept.run.source, top, code) if kept.run.source else None
     if kept.notebook is not None and kept.run.commit and path and path.is_file():
         return path, "the notebook"
     folder = path.parent if path and path.parent.is_dir() else root  # relative paths mean the same then

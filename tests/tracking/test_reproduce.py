@@ -121,6 +121,15 @@ def test_cells_of_a_kernel_are_run_again_in_their_order(
     assert [(row.name, row.now) for row in told.metrics] == [("auc", 0.5)]
 
 
+def test_a_notebook_that_fails_now_is_a_no_with_its_cause(project: Project, tracked: Any) -> None:
+    run_id = tracked("boom = 1 / 0")
+    with pytest.raises(GateError, match="ZeroDivisionError") as refused:
+        reproduce(project, run_id)
+    assert not refused.value.report.reproduced
+    assert "cell 1" in refused.value.report.cause
+    assert project.open(Tracking).find(run_id).reproduced == "no"
+
+
 def test_a_run_that_did_not_finish_or_keeps_nothing_cannot_be_reproduced(project: Project, tracked: Any) -> None:
     with pytest.raises(ConflictError, match="is FAILED"):
         reproduce(project, tracked("a = 1", status="FAILED"))
