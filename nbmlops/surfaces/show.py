@@ -30,11 +30,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # a terminal would obey them
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _GAP = "·"  # in a curve, where there is no finite number
 MAX_BLOCKS = 24
-CURVE_PX = (140, 22)  # width and height
+CURVE_PX = (140, 18)  # width and height
 _COLORS = {  # the theme's own, where there is one
     "good": "var(--jp-success-color1,#1a7f37)",
     "bad": "var(--jp-error-color1,#cf222e)",
     "warn": "var(--jp-warn-color1,#9a6700)",
+    "link": "var(--jp-content-link-color,#1976d2)",
     "curve": "var(--jp-brand-color1,#1976d2)",
 }
 
@@ -305,7 +306,10 @@ def _html(card: Card, max_rows: int, prefix: str) -> str:
 
 def _html_table(table: Table, max_rows: int) -> str:
     pad = "text-align:left;padding:1px 12px 1px 0;vertical-align:top"
-    head = "".join(f'<th style="{pad};opacity:.7;font-weight:500">{_escaped(name)}</th>' for name in table.columns)
+    head = "".join(
+        f'<th style="{pad};opacity:.7;font-weight:500;white-space:nowrap">{_escaped(name)}</th>'
+        for name in table.columns
+    )
     rows = [f"<tr>{''.join(_html_cell(value, pad) for value in row)}</tr>" for row in table.rows[:max_rows]]
     more = len(table.rows) - len(rows)
     rest = f"<div>… {more:,} more; <code>x = %mlops …</code> keeps all of them</div>" if more > 0 else ""
@@ -320,7 +324,8 @@ def _html_cell(value: str, style: str) -> str:
         return f'<td style="{style}">{_svg(value)}</td>'
     if isinstance(value, Address):
         href = html.escape(value, quote=True)
-        return f'<td style="{style}"><a href="{href}" target="_blank" rel="noopener noreferrer">{href}</a></td>'
+        link = f'<a href="{href}" target="_blank" rel="noopener noreferrer" style="color:{_COLORS["link"]}">{href}</a>'
+        return f'<td style="{style}">{link}</td>'
     unbroken = ";white-space:nowrap" if len(value) <= MAX_UNBROKEN else ""
     return f'<td style="{style}{unbroken}{_tone(value)}">{_escaped(value)}</td>'
 

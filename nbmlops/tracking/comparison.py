@@ -9,6 +9,12 @@ from nbmlops.tracking.runs import Difference, Run
 from nbmlops.verb import Result
 
 
+class Beside(tuple[Difference, ...]):
+    """Differences in a table whose columns go by the runs' `names`."""
+
+    names: Sequence[str] = ()
+
+
 @dataclass(frozen=True)
 class Comparison(Result):
     """What differs between runs, in the order in which they were named; what is equal is left out."""
@@ -22,6 +28,14 @@ class Comparison(Result):
     def headline(self) -> str:
         """How much differs."""
         return f"{' → '.join(self.names)}: {len(self.differences)} differ, {self.equal} are equal"
+
+    def shown(self) -> dict[str, Any]:
+        """Choose what a card shows: a column for each run; runs of one name are told apart by their ids."""
+        table = Beside(self.differences)
+        is_unique = len(set(self.names)) == len(self.names)
+        pairs = zip(self.names, self.runs, strict=True)
+        table.names = self.names if is_unique else [f"{name} ({run_id[:8]})" for name, run_id in pairs]
+        return {"differences": table}
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:

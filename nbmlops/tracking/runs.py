@@ -57,6 +57,17 @@ class Difference:
     values: tuple[Any, ...]
     gap: float | None = None
 
+    @staticmethod
+    def listed(rows: "Sequence[Difference]") -> list[tuple[str, list[Any]]]:
+        """Give each run a column of its own, under its name where the rows know it."""
+        names = getattr(rows, "names", ()) or [f"run {i + 1}" for i in range(len(rows[0].values))]
+        return [
+            ("kind", [row.kind for row in rows]),
+            ("name", [row.name for row in rows]),
+            *((name, [row.values[i] for row in rows]) for i, name in enumerate(names)),
+            ("gap", [row.gap for row in rows]),
+        ]
+
 
 @dataclass(frozen=True)
 class MetricLine:
@@ -198,11 +209,13 @@ _CLEANNESS = {True: ", dirty", False: ", clean", None: ""}
 
 
 def _most_common(
-    tables: Sequence[Mapping[str, Any]], *, first: str = "", only_differing: bool = False, most: int = 4
+    tables: Sequence[Mapping[str, Any]], *, first: str = "", only_differing: bool = False, most: int = 3
 ) -> list[str]:
-    """Choose the names that most tables have, in alphabetical order where as many have them."""
+    """Choose names that half of the tables have, or more; by how many, then in alphabetical order."""
     counts = Counter(name for table in tables for name in table)
-    told = [name for name in counts if not only_differing or len({table.get(name) for table in tables}) > 1]
+    told = [name for name, count in counts.items() if name == first or count * 2 >= len(tables)]
+    if only_differing:
+        told = [name for name in told if len({table.get(name) for table in tables}) > 1]
     return sorted(told, key=lambda name: (name != first, -counts[name], name))[:most]
 
 

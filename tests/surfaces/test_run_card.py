@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
@@ -126,3 +127,14 @@ def test_a_hundred_curves_stay_below_100_kb() -> None:
 def test_a_list_of_runs_is_narrow() -> None:
     head = text(Runs([BEFORE, RUN])).splitlines()[2].split()
     assert head == ["id", "name", "status", "auc", "loss", "best", "depth", "started", "took", "(s)", "attempt"]
+
+
+def test_a_comparison_has_a_column_for_each_run() -> None:
+    other = replace(RUN, run_id="c" * 32, name="again", params={"depth": "4", "seed": "1"}, metrics=BEFORE.metrics)
+    lines = [line.split() for line in text(compare_runs([BEFORE, other])).splitlines()]
+    assert ["kind", "name", "fit", "again"] in lines
+    assert ["param", "depth", "3", "4"] in lines
+    assert ["param", "seed", "1"] in lines
+    of_one_name = text(compare_runs([BEFORE, RUN]))
+    assert "fit (aaaaaaaa)" in of_one_name
+    assert re.search(r"metric +auc +0.5 +0.75 +0.25", of_one_name)
