@@ -15,7 +15,7 @@ from nbmlops.errors import ConflictError, NbmlopsError
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking import git
-from nbmlops.tracking.session import owner_is_dead
+from nbmlops.tracking.owner import owner_is_dead
 
 Mend = tuple[str, Callable[[], object]]  # what was mended, once the call has done it
 

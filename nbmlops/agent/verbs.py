@@ -129,7 +129,7 @@ def status(project: Project) -> Status:
     print(client.search_runs([e.experiment_id for e in client.search_experiments()], "attributes.status = 'RUNNING'"))
     print(client.search_registered_models())
     """
-    from nbmlops.tracking.session import owner_is_dead
+    from nbmlops.tracking.owner import owner_is_dead
 
     found = project.settings
     states = {

@@ -18,7 +18,7 @@ from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking import git
 from nbmlops.tracking.mlflow import Tracking
-from nbmlops.tracking.session import owner_tags
+from nbmlops.tracking.owner import owner_tags
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from nbmlops.errors import NotFoundError, UsageError, nearest
 from nbmlops.project import Project
 from nbmlops.registry.versions import CHAMPION, ModelVersion, parse_reference
 from nbmlops.tracking.mlflow import Tracking, translated
-from nbmlops.tracking.session import owner_tags
+from nbmlops.tracking.owner import owner_tags
 
 # Stock MLflow writes this note into a local store's own files when somebody loads a version; it is no part of a model.
 NOTE = "registered_model_meta"

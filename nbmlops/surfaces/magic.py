@@ -1,6 +1,7 @@
 """The magic ``%mlops``: registered in milliseconds; everything else loads when a verb is first used."""
 
 import ast
+import contextlib
 import itertools
 import os
 import re
@@ -194,7 +195,7 @@ def register(shell: Any) -> None:
     shell.register_magics(magics)
     shell.Completer.custom_matchers.append(_matcher(magics))
     display_results(shell)
-    shell.events.register("post_run_cell", _note_failure)
+    follow_cells(shell)
     _aim_mlflow(magics.project())
     if hasattr(shell, "kernel") and not os.environ.get("NBMLOPS_RUN"):
         from nbmlops.surfaces.warmup import Warmup
@@ -208,7 +209,12 @@ def unregister(shell: Any) -> None:
     shell.magics_manager.magics["cell"].pop("mlops", None)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [each for each in matchers if getattr(each, "matcher_identifier", "") != "nbmlops"]
-    shell.events.unregister("post_run_cell", _note_failure)
+    for follower in _followers.pop(id(shell), ()):
+        with contextlib.suppress(ValueError):
+            shell.events.unregister(*follower)
+    from nbmlops.tracking import ipython
+
+    ipython.stop(shell)
 
 
 def display_results(shell: Any) -> None:
@@ -235,14 +241,33 @@ def _aim_mlflow(project: Project) -> None:
         print(f"nbmlops: {exc}", file=sys.stderr)
         return
     if settings:
-        os.environ.setdefault("MLFLOW_TRACKING_URI", patient(settings.tracking.value))
+        from nbmlops.tracking.store import journaled, plain
+
+        uri = plain(settings.tracking.value)
+        is_on = settings.journal.value != "off"
+        os.environ.setdefault("MLFLOW_TRACKING_URI", journaled(uri) if is_on else patient(uri))
         os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", settings.name.value)
 
 
-def _note_failure(result: Any) -> None:
-    session = sys.modules.get("nbmlops.tracking.session")
-    if session and result.error_in_exec is not None:
-        session.failed(result.error_in_exec)
+_followers: dict[int, tuple[tuple[str, Any], ...]] = {}
+
+
+def follow_cells(shell: Any) -> None:
+    """Follow the notebook's cells: what a run keeps of them, and the end that a failing one gives it."""
+    from nbmlops.tracking import ipython
+
+    def began(info: Any) -> None:
+        if session := sys.modules.get("nbmlops.tracking.session"):
+            session.cell_begins(info, shell.execution_count)
+
+    def ended(result: Any) -> None:
+        if session := sys.modules.get("nbmlops.tracking.session"):
+            session.cell_ended(result.error_in_exec or result.error_before_exec)
+
+    ipython.record(shell)
+    _followers[id(shell)] = (("pre_run_cell", began), ("post_run_cell", ended))
+    for follower in _followers[id(shell)]:
+        shell.events.register(*follower)
 
 
 def _matcher(magics: NbmlopsMagics) -> Any:

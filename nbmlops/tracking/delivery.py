@@ -18,6 +18,7 @@ from nbmlops.tracking.journal import Record, Sent
 MAX_METRICS = 1000  # MLflow's own limits of one batch
 MAX_PARAMS = MAX_TAGS = 100
 MAX_ENTITIES = 1000
+GONE = "its process is gone"  # the error of a run that nobody was left to end
 
 
 class RejectedError(Exception):
@@ -63,7 +64,7 @@ class Target(Protocol):
     """A store as the delivery needs it; every call raises RejectedError or UnreachableError, nothing else."""
 
     def probe(self, run_id: str) -> None:
-        """Write something small to a run, or only ask when none is named: does the store take anything at all?"""
+        """Write something small to a run, or only ask when none is named, to learn whether the store takes anything."""
 
     def created(self, intent: str) -> list[str]:
         """List the runs that carry an intent's id, the one to keep first."""
@@ -88,6 +89,12 @@ class Target(Protocol):
 
     def place_of(self, run_id: str) -> str:
         """Give the artifact place of a run."""
+
+    def is_running(self, run_id: str) -> bool:
+        """Say whether a run has no end yet."""
+
+    def close(self) -> None:
+        """Let its connection go; it opens again when it is needed."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,25 @@ def drain(
         return Delivered(work.count, work.sent.rejected, unsent(path), work.sent.error)
 
 
+def end_orphans(path: Path, target: Callable[[], Target]) -> list[str]:
+    """End the runs that a journal's writer, which has ended, left open: FAILED, unless somebody gave them an end."""
+    sent, ended = Sent.of(path), []
+    for run_id in sent.open:
+        real = sent.ids.get(run_id, run_id)
+        try:
+            if target().is_running(real):
+                batch = Batch(real)
+                batch.add(["tag", real, "nbmlops.error", GONE])
+                target().log_batch(batch)
+                target().update_run(real, {"status": "FAILED", "end_time": int(time.time() * 1000)})
+                ended.append(real)
+        except RejectedError:  # deleted meanwhile
+            continue
+    sent.open = []
+    sent.save(path)
+    return ended
+
+
 def unsent(path: Path) -> int:
     """Count the records that have not been delivered."""
     try:
@@ -179,6 +205,7 @@ class _Delivery:
     def deliver(self, records: Sequence[tuple[int, Record]], offset: int) -> None:
         """Deliver a chunk; after every step that the store has taken, its place is written down."""
         pending: dict[str, Batch] = {}
+        run_id: str
         reached = self.sent.offset
         for size, record in records:
             kind = record[0]
@@ -243,6 +270,10 @@ class _Delivery:
                 time.sleep(0.1 * 4**attempt)
         raise RejectedError(f"the store takes other records, but fails on this one: {reason}")
 
+    def _begin(self, run_id: str) -> None:
+        """Take note that the journal's writer owns a run: it ends with its writer, if nobody ends it before."""
+        self.sent.open.append(run_id)
+
     def _single(self, record: Record) -> None:
         """Deliver a record that stands alone; one that is refused, or that nobody knows, is kept aside."""
         act = getattr(self, f"_{record[0]}", None) if record[0] in _SINGLES else None
@@ -276,6 +307,7 @@ class _Delivery:
                     found = [self.target.create_run(intent, {**wanted, "tags": tags})]
             _crash_point("after-create")
         self.sent.ids[intent] = found[0]
+        self._begin(intent)
 
     def _created(self, intent: str) -> list[str]:
         """Find the run of an intent; should there be two, because a late request was served after all, keep one."""
@@ -287,6 +319,8 @@ class _Delivery:
     def _update(self, run_id: str, change: dict[str, Any]) -> None:
         real = self.sent.ids.get(run_id, run_id)
         self._try(real, lambda: self.target.update_run(real, change))
+        if "end_time" in change and run_id in self.sent.open:
+            self.sent.open.remove(run_id)
         if run_id in self.sent.ids and "end_time" in change:
             self._created(run_id)  # a request that was slow and came through late is found here
 
@@ -306,7 +340,7 @@ class _Delivery:
         self._spent.append(copy)
 
 
-_SINGLES = ("create", "update", "inputs", "file")
+_SINGLES = ("begin", "create", "update", "inputs", "file")
 
 
 def _halves(batch: Batch) -> Iterable[Batch]:

@@ -13,17 +13,21 @@ crash before its call returned, so nobody was promised it.
 
 import contextlib
 import fcntl
+import hashlib
+import io
 import json
 import math
 import os
 import re
 import shutil
 import socket
+import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import orjson
 
@@ -53,6 +57,7 @@ def metric(
 def line(kind: str, run_id: str, *rest: Any) -> bytes:
     """Word any other record: ``param`` and ``tag`` (key, value), ``create``, ``update``, ``inputs`` (one mapping).
 
+    ``begin`` says that the journal's writer owns the run.
     ``file`` stands for an artifact: the place it belongs under, its path there, and its copy in the journal.
     """
     return orjson.dumps([kind, run_id, *rest], None, orjson.OPT_APPEND_NEWLINE)
@@ -75,7 +80,7 @@ class Header:
 
 
 class Writer:
-    """This process' journal for one store; its file appears with the first record.
+    """A process' journal for one store; its file appears with the first record.
 
     Parameters
     ----------
@@ -105,7 +110,9 @@ class Writer:
         self._syncs = durability == "fsync"
         self._fd = -1
         self._pid = 0
+        self._lock = threading.RLock()
         self.path = folder / "unwritten.jsonl"
+        os.register_at_fork(after_in_child=self._forked)
 
     @property
     def is_open(self) -> bool:
@@ -125,22 +132,57 @@ class Writer:
         StoreError
             The disk is full, or cannot be written. What was written before is kept, and the next call tries anew.
         """
-        if self._pid != os.getpid():
-            self._open()
-        try:
-            written = os.write(self._fd, record)
-            if written < len(record):
-                self._complete(record, written)
-            if self._syncs:
-                os.fdatasync(self._fd)
-        except OSError as exc:
-            raise self._refused(exc) from exc
+        with self._lock:  # two threads must not both open a file, nor mend each other's torn lines
+            if self._pid != os.getpid():
+                self._open()
+            try:
+                written = os.write(self._fd, record)
+                if written < len(record):
+                    self._complete(record, written)
+                if self._syncs:
+                    os.fdatasync(self._fd)
+            except OSError as exc:
+                raise self._refused(exc) from exc
+
+    def copy(self, content: Path | bytes) -> dict[str, Any]:
+        """Copy an artifact into the journal, so that it can be changed or removed before its upload.
+
+        Returns
+        -------
+        dict
+            ``copy``: its name in the journal; ``sha256`` of its bytes; ``bytes``: how many.
+
+        Raises
+        ------
+        StoreError
+            The disk is full, or cannot be written.
+        OSError
+            The file cannot be read.
+        """
+        with self._lock:
+            if self._pid != os.getpid():
+                self._open()
+        folder = self.path.with_suffix(".files")
+        name = uuid.uuid4().hex
+        source = content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
+        with source:
+            try:
+                folder.mkdir(exist_ok=True, mode=0o700)
+                size, digest = _copied(source, folder / name)
+            except OSError as exc:
+                (folder / name).unlink(missing_ok=True)
+                raise self._refused(exc) from exc
+        return {"copy": name, "sha256": digest, "bytes": size}
 
     def close(self) -> None:
         """Let the file go: others may then see that its writer has ended."""
         if self.is_open:
             os.close(self._fd)
         self._fd, self._pid = -1, 0
+
+    def _forked(self) -> None:
+        """Leave the parent its lock, which another of its threads may have held."""
+        self._lock = threading.RLock()
 
     def _open(self) -> None:
         """Begin this process' own file; its lock tells others that the writer lives."""
@@ -180,6 +222,16 @@ class Writer:
             f"The journal in {self.folder} cannot be written: {exc.strerror}. Nothing of this call was kept.",
             "Free some space, then log it again; what was logged before is safe.",
         )
+
+
+def _copied(source: IO[bytes], copy: Path) -> tuple[int, str]:
+    """Copy a file and hash it in one pass; give its size and SHA-256."""
+    digest = hashlib.sha256()
+    with copy.open("wb") as file:
+        while block := source.read(1 << 20):
+            digest.update(block)
+            file.write(block)
+        return file.tell(), digest.hexdigest()
 
 
 def portable(target: str, folder: Path) -> str:
@@ -262,7 +314,7 @@ class Sent:
     """How far a journal has been delivered.
 
     `ids` maps runs begun offline to those that the store made of them. `doubtful` is the run whose creation may
-    have reached the store without its answer coming back.
+    have reached the store without its answer coming back. `open` are the runs that the writer has not ended.
     """
 
     offset: int = 0
@@ -270,6 +322,7 @@ class Sent:
     doubtful: str = ""
     rejected: int = 0
     error: str = ""
+    open: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, path: Path) -> Self:

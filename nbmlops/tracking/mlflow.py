@@ -1,10 +1,6 @@
-"""The one file that talks to MLflow's tracking store; MLflow is imported when it is first used."""
+"""A project's MLflow, as the verbs use it: its runs, read and written; MLflow is imported when it is first used."""
 
 import contextlib
-import fcntl
-import functools
-import logging
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,59 +8,101 @@ from pathlib import Path
 from typing import Any, Self
 
 from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError, nearest
-from nbmlops.project import BUSY_TIMEOUT_S, STATE, Project, patient
+from nbmlops.project import STATE, Project, patient
 from nbmlops.scrub import scrub, scrub_text
+from nbmlops.tracking.delivery import UnreachableError
+from nbmlops.tracking.overlay import OFFLINE
 from nbmlops.tracking.runs import Run, link, run_from
+from nbmlops.tracking.store import PATIENCE, is_journaled, journaled, knock, open_plain, plain, quiet_mlflow
 
-# Without these MLflow asks a silent server again and again, for minutes.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
-# Standard output is for results, and progress is told in our own words.
-_SILENCE = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+__all__ = ["PATIENCE", "Tracking", "aimed", "translated"]
 
 
 class Tracking:
-    """A project's MLflow: the client, and the experiment that its runs are in."""
+    """A project's MLflow: the client, and the experiment that its runs are in.
+
+    Parameters
+    ----------
+    uri
+        The store's plain URL, or with ``nbmlops+`` in front for a journal; only without one is the store
+        reached at once.
+    experiment
+        Name of the project's experiment.
+    artifacts
+        Where the artifacts of an embedded store lie.
+    """
 
     def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
-        self.uri = patient(uri)
+        self.url = patient(plain(uri))
+        self.uri = journaled(uri) if is_journaled(uri) else self.url
         self.experiment = experiment
         self._artifacts = artifacts
-        with translated(f"The tracking store at {scrub_text(uri)}"):
-            _knock(uri)
+        self._experiment_id = ""
+        with translated(f"The tracking store at {scrub_text(self.url)}"):
             mlflow = self.mlflow
-            with _tables_made_once(uri):
-                self.client = mlflow.MlflowClient(self.uri, self.uri)
+            if not is_journaled(uri):
+                knock(self.url)
+                open_plain(self.url)
+            self.client = mlflow.MlflowClient(self.uri, self.uri)
+            if not is_journaled(uri):
                 self.client.get_experiment_by_name(experiment)
 
     @classmethod
     def of(cls, project: Project) -> Self:
-        """Connect to the tracking store that the project's settings name."""
+        """Connect to the tracking store that the project's settings name, through its journal unless that is off."""
         settings = project.settings
-        return cls(settings.tracking.value, settings.name.value, project.root / STATE / "artifacts")
+        uri = plain(settings.tracking.value)
+        if settings.journal.value != "off":
+            uri = journaled(uri)
+        return cls(uri, settings.name.value, project.root / STATE / "artifacts")
 
     @property
     def mlflow(self) -> Any:
         """MLflow, aimed at this store: another project of this process may have aimed it elsewhere since."""
-        return fluent(self.uri)
+        return aimed(self.uri)
+
+    @property
+    def store(self) -> Any:
+        """MLflow's tracking store object: the journaled one, unless the journal is off."""
+        from mlflow.tracking._tracking_service.utils import _get_store
+
+        return _get_store(self.uri)
+
+    def context_tags(self) -> dict[str, str]:
+        """Word who begins a run; behind a journal MLflow asks for that itself."""
+        if is_journaled(self.uri):
+            return {}
+        from nbmlops.tracking.context import run_tags
+
+        return run_tags()
 
     def reach(self) -> None:
-        """Ask the store for something small.
+        """Ask the store itself, past the journal, for something small.
 
         Raises
         ------
         StoreError
             It is out of reach now, whatever it was when it was opened.
         """
-        with translated(f"The tracking store at {scrub_text(self.uri)}"):
-            self.client.get_experiment_by_name(self.experiment)
+        with translated(f"The tracking store at {scrub_text(self.url)}"):
+            knock(self.url)
+            open_plain(self.url).get_experiment_by_name(self.experiment)
 
-    @functools.cached_property
+    @property
     def experiment_id(self) -> str:
         """The project's experiment, made on first use; a server chooses the place of its artifacts itself."""
+        if not self._experiment_id:
+            found = self._found_experiment_id()
+            if found.startswith(OFFLINE):  # the store is away: ask again when it is back
+                return found
+            self._experiment_id = found
+        return self._experiment_id
+
+    def _found_experiment_id(self) -> str:
         with translated("The project's experiment"):
             if found := self.client.get_experiment_by_name(self.experiment):
                 return str(found.experiment_id)
-            place = None if self.uri.startswith("http") else self._artifacts.as_uri()
+            place = None if self.url.startswith("http") else self._artifacts.as_uri()
             try:
                 return str(self.client.create_experiment(self.experiment, artifact_location=place))
             except self.mlflow.MlflowException as exc:
@@ -116,7 +154,7 @@ class Tracking:
             (info.start_time, info.end_time),
             (data.metrics, data.params, data.tags),
             experiment=self.experiment,
-            url=link(scrub_text(self.uri), info.experiment_id, info.run_id),
+            url=link(scrub_text(self.url), info.experiment_id, info.run_id),
         )
 
     def log(
@@ -156,14 +194,9 @@ def translated(what: str) -> Iterator[None]:
         raise ours from exc
 
 
-def fluent(uri: str) -> Any:
-    """Import MLflow, quiet and impatient, with its plain calls meaning this project's store too."""
-    for variable, value in (PATIENCE | _SILENCE).items():
-        os.environ.setdefault(variable, value)
-    import mlflow
-
-    for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+def aimed(uri: str) -> Any:
+    """Import MLflow, with its plain calls meaning this project's store too."""
+    mlflow = quiet_mlflow()
     if mlflow.get_tracking_uri() != uri:
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
@@ -178,7 +211,7 @@ def _ours(what: str, exc: Exception) -> NbmlopsError | None:
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
         return UsageError(f"{what} was refused: {cause}")
     foreign = type(exc).__module__.split(".")[0] in ("mlflow", "sqlalchemy", "requests", "urllib3", "psycopg")
-    if foreign or isinstance(exc, OSError | sqlite3.Error):
+    if foreign or isinstance(exc, OSError | sqlite3.Error | UnreachableError):
         return StoreError(
             f"{what} is out of reach: {cause}",
             "Check [stores] tracking in nbmlops.toml (or NBMLOPS_TRACKING), and that its server runs: `doctor`",
@@ -195,33 +228,3 @@ def _cause(exc: BaseException) -> str:
         return root.strerror
     text = scrub_text(str(exc)).strip().removeprefix(f"{getattr(exc, 'error_code', '')}: ")  # a server's
     return text.splitlines()[0] if text else type(exc).__name__
-
-
-@contextlib.contextmanager
-def _tables_made_once(uri: str) -> Iterator[None]:
-    """Let one process make an embedded store's tables while others wait: MLflow lets them race, and most would die.
-
-    Once the tables are there all go on together, and readers while one writes: the file remembers that (WAL).
-    """
-    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if not uri.startswith("sqlite:///") or path.name == ":memory:":
-        yield
-        return
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # takes a second, and nobody should wait for that
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
-            has_tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
-            fcntl.flock(lock, fcntl.LOCK_SH if has_tables else fcntl.LOCK_EX)
-            connection.execute("PRAGMA journal_mode=WAL")
-        yield
-
-
-def _knock(uri: str) -> None:
-    """Connect once to a database server: MLflow by itself asks a silent one again and again, for two minutes."""
-    if uri.startswith("postgresql"):
-        import sqlalchemy as sa
-
-        engine = sa.create_engine(uri, poolclass=sa.NullPool, connect_args={"connect_timeout": 10})
-        engine.connect().close()

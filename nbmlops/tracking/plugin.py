@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 
 from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project, patient
-from nbmlops.tracking import journal, sender
+from nbmlops.tracking import capture, ipython, journal, sender
 from nbmlops.tracking.delivery import Target, UnreachableError, drain
 from nbmlops.tracking.journal import Sent, Writer
 from nbmlops.tracking.overlay import OFFLINE, changed, folded, offline_experiment, offline_run, points_of
+from nbmlops.tracking.owner import owner_tags
 from nbmlops.tracking.store import knock, open_plain, plain
-from nbmlops.tracking.sync import folder_of, open_target
+from nbmlops.tracking.sync import finish, folder_of, open_target
 
 ANSWER_S = 0.9  # that beginning a run waits for the store
 REST_S = 5.0  # that a store which gave no answer is left alone
@@ -102,6 +103,8 @@ class JournaledStore:
         self._params: dict[str, dict[str, str]] = {}  # of the runs that are known to take what is logged
         self._begun: dict[str, Any] = {}  # the runs of this process, as they were when created
         self._ids: dict[str, str] = {}  # of runs begun offline, as far as they are delivered
+        self._moments: dict[str, capture.Moment] = {}  # the code, as it was when each run began
+        self.data: dict[str, dict[str, str]] = {}  # run id -> name -> digest of the tables it used
         self._has_told = False
         self._alone()
         _stores.append(self)
@@ -127,14 +130,15 @@ class JournaledStore:
         found = getattr(self.inner, name)
         return functools.partial(self._pass_on, name) if callable(found) else found
 
-    def _pass_on(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def _pass_on(self, call: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call the plain store, once it has all that was logged before."""
         self.flush()
         try:
-            return getattr(self.inner, name)(*map(self._real, args), **{k: self._real(v) for k, v in kwargs.items()})
+            return getattr(self.inner, call)(*map(self._real, args), **{k: self._real(v) for k, v in kwargs.items()})
         finally:
-            if name.startswith(_FORGETS):
+            if call.startswith(_FORGETS):
                 self._params.clear()
+                self._begun = {run_id: run for run_id, run in self._begun.items() if run_id not in args}
 
     def _real(self, argument: Any) -> Any:
         """Give the store's id of a run that began offline."""
@@ -292,9 +296,44 @@ class JournaledStore:
         except UnreachableError as exc:
             self._tell(str(exc))
             run = self._begin_offline(intent or uuid.uuid4().hex, experiment_id, user_id, start_time, tags, run_name)
-        self._begun[run.info.run_id] = run
         self._params[run.info.run_id] = {}
+        self._own(run)
         return run
+
+    def _own(self, run: Any) -> None:
+        """Take a run that this process began, or goes on with: what is logged to it, and its end, are journaled."""
+        run_id, tags = run.info.run_id, run.data.tags
+        self._begun[run_id] = run
+        if "nbmlops.pid" in tags:
+            self.write(journal.line("begin", run_id))
+            self._moments[run_id] = capture.begin(Path.cwd())
+
+    def _keep_captured(self, run_id: str) -> None:
+        """Log what the run keeps of its code and environment; the files of it once, with the run above."""
+        if (moment := self._moments.pop(run_id, None)) is None:
+            return
+        executed = ipython.executed()
+        facts = capture.facts(moment, executed, self.data.pop(run_id, {}))
+        self.write(b"".join(journal.line("tag", run_id, key, value) for key, value in facts.items()))
+        if self._begun[run_id].data.tags.get("mlflow.parentRunId") not in self._begun:
+            for name, text in capture.files(moment, executed).items():
+                self.keep_file(run_id, "", name, text.encode())
+
+    def keep_file(self, run_id: str, place: str, path: str, content: Path | bytes) -> None:
+        """Journal an artifact: its copy, then the record that names the copy and its hash.
+
+        Parameters
+        ----------
+        run_id
+            The run it belongs to.
+        place
+            The artifact place it belongs under; the run's own when empty.
+        path
+            Its path there.
+        content
+            The file, or its bytes.
+        """
+        self.write(journal.line("file", run_id, {"place": place, "path": path, **self.writer.copy(content)}))
 
     def _patience(self) -> float:
         """Give an embedded store the time to make its tables at its first use."""
@@ -320,7 +359,9 @@ class JournaledStore:
         from mlflow.entities import RunStatus
 
         if run_id not in self._begun or (run_name and not self.line.is_cut):
-            return self._pass_on("update_run_info", run_id, run_status, end_time, run_name)
+            info = self._pass_on("update_run_info", run_id, run_status, end_time, run_name)
+            self._go_on(run_id, run_status)
+            return info
         if isinstance(sys.exception(), KeyboardInterrupt) and run_status == RunStatus.FAILED:
             run_status = RunStatus.KILLED
         change = {
@@ -329,9 +370,21 @@ class JournaledStore:
             "run_name": run_name,
         }
         change = {key: value for key, value in change.items() if value is not None}
+        if "end_time" in change:
+            self._keep_captured(run_id)
         self.write(journal.line("update", run_id, change))
         self._begun[run_id] = changed(self._begun[run_id], change)
         return self._begun[run_id].info
+
+    def _go_on(self, run_id: str, status: Any) -> None:
+        """Own a run that another process began and this one goes on with, as ``mlflow.start_run(run_id)`` does."""
+        from mlflow.entities import RunStatus
+
+        if status == RunStatus.RUNNING and run_id not in self._begun:
+            run = self._pass_on("get_run", run_id)
+            if "nbmlops.pid" in run.data.tags:
+                self.write(b"".join(journal.line("tag", run_id, *tag) for tag in owner_tags().items()))
+                self._own(run)
 
     def get_run(self, run_id: str) -> Any:
         """Give a run with all that was logged to it; offline, as far as this process knows it."""
@@ -397,25 +450,29 @@ class JournaledStore:
             self._tell(done.error)
         return self._sent >= wanted
 
+    @functools.cached_property
+    def _server(self) -> Target:
+        return open_target(self.uri, timeout_s=5.0)
+
     def _target(self) -> Target:
         if self.uri.startswith("http"):
-            return open_target(self.uri, timeout_s=5.0)
+            return self._server
         from nbmlops.tracking.target_sql import SqlTarget
 
         return SqlTarget(self.inner)
 
-    def close(self) -> None:
+    def close(self, patience_s: float = EXIT_S) -> None:
         """Deliver what is left in bounded time, and let the journal go; what remains, the next process delivers."""
         try:
-            if self.flush(EXIT_S) and self.writer.is_open:
+            if self.flush(patience_s) and self.writer.is_open:
                 path = self.writer.path
                 self.writer.close()
-                with journal.delivering(path, 0) as is_mine:
-                    if is_mine:
-                        journal.discard(path)
+                finish(path, self._target)
         except (NbmlopsError, OSError) as exc:  # nobody is left to raise to, and the journal keeps all
             self._tell(str(exc))
         self.writer.close()
+        if "_server" in vars(self):
+            self._server.close()
 
     def _tell(self, why: str) -> None:
         """Say once that the store is away, and where everything is kept meanwhile."""
@@ -429,9 +486,10 @@ class JournaledStore:
 
 
 @atexit.register  # before MLflow registers its own hook, so it runs after that has ended every run
-def _close_all() -> None:
+def close_all(patience_s: float = EXIT_S) -> None:
+    """Deliver what every store of this process has journaled, in bounded time."""
     for store in _stores:
-        store.close()
+        store.close(patience_s)
 
 
 def _metric_line(run_id: str, metric: Any) -> bytes:

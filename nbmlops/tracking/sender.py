@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -24,32 +23,23 @@ PAUSE_S = (0.05, 1.0)  # between looks while records come, and while nothing doe
 RETRY_S = (0.5, 10.0)  # between attempts at a store that is out of reach
 
 
-def start(folder: Path, targets: list[str]) -> "subprocess.Popen[bytes] | None":
+def start(folder: Path, targets: list[str]) -> None:
     """Start the folder's sender unless one runs; it outlives its starter, except where CI counts processes."""
     if _is_running(folder):
-        return None
+        return
+    parent = os.getpid() if os.environ.get("CI") else 0
+    words = [sys.executable, "-m", "nbmlops.tracking.sender", str(folder), str(parent)]
     environment = {**os.environ, "NBMLOPS_TRACKING": targets[0]} if targets else dict(os.environ)
-    with (folder / "sender.log").open("wb") as log:
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "nbmlops.tracking.sender",
-                str(folder),
-                str(os.getpid() if os.environ.get("CI") else 0),
-            ],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/",
-        )
+    log = (os.POSIX_SPAWN_OPEN, 1, str(folder / "sender.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    quiet = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+    # not subprocess, which warns of a child that outlives it
+    os.posix_spawn(words[0], words, environment, file_actions=[quiet, log, (os.POSIX_SPAWN_DUP2, 1, 2)], setsid=True)
 
 
 def main() -> None:
     """Deliver until there is nobody left who logs."""
-    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    folder, parent = Path(sys.argv[1]).absolute(), int(sys.argv[2])
+    os.chdir("/")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with _only_one(folder) as is_the_one:
         if is_the_one:

@@ -1,6 +1,8 @@
 """All journals of a folder brought to the stores they name: what the sender does in a loop, and `sync` once."""
 
+import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,7 +10,8 @@ from pathlib import Path
 
 from nbmlops.project import Project, patient
 from nbmlops.tracking import journal
-from nbmlops.tracking.delivery import Delivered, Target, UnreachableError, drain, unsent
+from nbmlops.tracking.delivery import Delivered, Target, UnreachableError, drain, end_orphans, unsent
+from nbmlops.tracking.owner import LEASE_S
 from nbmlops.tracking.store import open_plain, plain
 
 FOLDER = "journal"
@@ -93,7 +96,7 @@ def sweep(
         if unsent(path):
             done.append(drain(path, stores.of(path), patience_s=patience_s, deadline=deadline, progress=progress))
         if is_finished and not unsent(path):
-            _remove(path)
+            finish(path, stores.of(path))
         if time.monotonic() > deadline:
             break
     return done
@@ -108,7 +111,17 @@ def waiting(folder: Path) -> Waiting:
     return Waiting(sum(counts), rejected, sum(1 for count in counts if count), next(filter(None, errors), ""))
 
 
-def _remove(path: Path) -> None:
-    with journal.delivering(path, 0) as is_mine:
-        if is_mine and not unsent(path):
+def finish(path: Path, target: Callable[[], Target]) -> None:
+    """Give the runs that its writer left open their end, then remove a journal that has served."""
+    with contextlib.suppress(FileNotFoundError, UnreachableError), journal.delivering(path, 0) as is_mine:
+        if is_mine and not unsent(path) and _is_over(path):
+            end_orphans(path, target)
             journal.discard(path)
+
+
+def _is_over(path: Path) -> bool:
+    """Say whether a journal's writer is known to have ended: of another machine's, only silence can tell."""
+    header = journal.header_of(path)
+    if header is None or header.host == socket.gethostname():
+        return True
+    return time.time() - path.stat().st_mtime > LEASE_S

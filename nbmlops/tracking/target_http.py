@@ -111,9 +111,12 @@ class HttpTarget:
     def place_of(self, run_id: str) -> str:
         """Give the artifact place of a run."""
         if run_id not in self._places:
-            found = self._ask("GET", f"{API}/runs/get?run_id={run_id}", None, {})
-            self._places[run_id] = found["run"]["info"]["artifact_uri"]
+            self._places[run_id] = self._info(run_id)["artifact_uri"]
         return self._places[run_id]
+
+    def is_running(self, run_id: str) -> bool:
+        """Say whether a run has no end yet."""
+        return bool(self._info(run_id)["status"] == "RUNNING")
 
     # ------------------------------------------------------------------- requests
     def _experiment_id(self, name: str) -> str:
@@ -123,6 +126,9 @@ class HttpTarget:
             return str(found["experiment"]["experiment_id"])
         except RejectedError:
             return str(self._post("experiments/create", {"name": name})["experiment_id"])
+
+    def _info(self, run_id: str) -> dict[str, Any]:
+        return dict(self._ask("GET", f"{API}/runs/get?run_id={run_id}", None, {})["run"]["info"])
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return self._ask("POST", f"{API}/{path}", json.dumps(body).encode(), {})
@@ -161,8 +167,10 @@ class HttpTarget:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection:
-            self._connection.close()
+        with self._one_at_a_time:
+            if self._connection:
+                self._connection.close()
+            self._connection = None
 
 
 def upload_by_client(place: str, path: str, copy: Path) -> None:

@@ -106,6 +106,14 @@ class SqlTarget:
         with _translated():
             return str(self._store.get_run(run_id).info.artifact_uri)
 
+    def is_running(self, run_id: str) -> bool:
+        """Say whether a run has no end yet."""
+        with _translated():
+            return bool(self._store.get_run(run_id).info.status == "RUNNING")
+
+    def close(self) -> None:
+        """Leave MLflow its store, which others use too."""
+
     def _experiment_id(self, name: str, place: str | None) -> str:
         found = self._store.get_experiment_by_name(name)
         return str(found.experiment_id if found else self._store.create_experiment(name, place, []))
@@ -124,5 +132,5 @@ def _translated() -> Iterator[None]:
         if exc.error_code in _REFUSED:
             raise RejectedError(reason) from exc
         raise UnreachableError(reason) from exc
-    except Exception as exc:  # noqa: BLE001  # whatever a database or its driver throws
+    except Exception as exc:  # whatever a database or its driver throws
         raise UnreachableError(scrub_text(f"{type(exc).__name__}: {exc}").partition("\n")[0][:500]) from exc
