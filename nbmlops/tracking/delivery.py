@@ -84,6 +84,15 @@ class Target(Protocol):
     def log_inputs(self, run_id: str, inputs: dict[str, Any]) -> None:
         """Log dataset inputs."""
 
+    def created_model(self, run_id: str, intent: str) -> tuple[str, str] | None:
+        """Find the logged model that carries an intent's id: its own id and its artifact place."""
+
+    def create_model(self, run_id: str, model: dict[str, Any]) -> tuple[str, str]:
+        """Create a logged model that carries the intent's id as a tag; give its own id and its artifact place."""
+
+    def finish_model(self, run_id: str, model_id: str) -> None:
+        """Call a logged model ready, and an output of its run."""
+
     def upload(self, place: str, path: str, copy: Path) -> None:
         """Put a file under an artifact place, at a path."""
 
@@ -220,9 +229,15 @@ class _Delivery:
                 if batch:
                     self._send(pending.pop(run_id))
                 batch = pending[run_id] = Batch(run_id)
-            batch.add(record)
+            batch.add(self._of_model(record))
             reached += size
         self._flush(pending, offset)
+
+    def _of_model(self, record: Record) -> Record:
+        """Give a metric that names a model of this journal the store's id of it."""
+        if len(record) < 7 or (model_id := record[6].get("model_id")) not in self.sent.ids:
+            return record
+        return [*record[:6], {**record[6], "model_id": self.sent.ids[model_id]}]
 
     def failed(self, reason: str) -> None:
         """Keep why the store could not be reached, for `status`."""
@@ -330,17 +345,54 @@ class _Delivery:
 
     def _file(self, run_id: str, artifact: dict[str, Any]) -> None:
         """Upload an artifact's copy, and drop the copy once that is written down."""
+        copy = self._copy_of(artifact)
+        place = artifact["place"] or self.target.place_of(self.sent.ids.get(run_id, run_id))
+        self._upload(place, artifact, copy)
+
+    def _model(self, run_id: str, model: dict[str, Any]) -> None:
+        """Make a logged model of a run, with its files; where they speak of ids and places, the store's are put in."""
+        copies = [self._copy_of(file) for file in model["files"]]
+        intent, real = model["id"], self.sent.ids.get(run_id, run_id)
+        found: list[tuple[str, str]] = []
+        self._try(real, lambda: found.append(self._created_model(real, model)))
+        (model_id, place), self.sent.ids[intent] = found[0], found[0][0]
+        for file, copy in zip(model["files"], copies, strict=True):
+            if file["is_worded"]:
+                _put_in(copy, {f"{intent}/place": place, intent: model_id, run_id: real})
+            self._upload(place, file, copy)
+        self._try(real, lambda: self.target.finish_model(real, model_id))
+
+    def _created_model(self, run_id: str, model: dict[str, Any]) -> tuple[str, str]:
+        """Create a logged model; one that may have been created before is looked for first."""
+        is_doubtful = self.sent.doubtful == model["id"]
+        self.sent.doubtful = model["id"]
+        self.sent.save(self.path)
+        found = self.target.created_model(run_id, model["id"]) if is_doubtful else None
+        return found or self.target.create_model(run_id, model)
+
+    def _copy_of(self, artifact: dict[str, Any]) -> Path:
         copy = self.path.with_suffix(".files") / artifact["copy"]
         if not copy.exists():
             raise RejectedError("its copy is gone")
-        real = self.sent.ids.get(run_id, run_id)
-        place = artifact["place"] or self.target.place_of(real)
+        return copy
+
+    def _upload(self, place: str, artifact: dict[str, Any], copy: Path) -> None:
         self._progress(f"uploading {artifact['path']} ({artifact['bytes']:,} bytes)")
         self._try("", lambda: self.target.upload(place, artifact["path"], copy))
         self._spent.append(copy)
 
 
-_SINGLES = ("begin", "create", "update", "inputs", "file")
+_SINGLES = ("begin", "create", "update", "inputs", "file", "model")
+
+
+def _put_in(copy: Path, words: dict[str, str]) -> None:
+    """Put the store's words in the place of the journal's; done twice it is the same."""
+    text = copy.read_text(encoding="utf-8")
+    for ours, theirs in words.items():
+        text = text.replace(ours, theirs)
+    draft = copy.with_suffix(".draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(copy)
 
 
 def _halves(batch: Batch) -> Iterable[Batch]:

@@ -97,6 +97,34 @@ class HttpTarget:
         """Log dataset and model inputs, which are worded as this request already."""
         self._post("runs/log-inputs", {**inputs, "run_id": run_id})
 
+    def created_model(self, run_id: str, intent: str) -> tuple[str, str] | None:
+        """Find the logged model of an intent."""
+        body = {
+            "experiment_ids": [self._run(run_id)["info"]["experiment_id"]],
+            "filter": f"tags.`nbmlops.id` = '{intent}'",
+        }
+        return next(map(_named, self._post("logged-models/search", body).get("models", [])), None)
+
+    def create_model(self, run_id: str, model: Mapping[str, Any]) -> tuple[str, str]:
+        """Create a logged model in the experiment of its run."""
+        tags = {**model["tags"], "nbmlops.id": model["id"]}
+        body = {
+            "experiment_id": self._run(run_id)["info"]["experiment_id"],
+            "name": model["name"],
+            "source_run_id": run_id,
+            "params": [{"key": key, "value": value} for key, value in model["params"].items()],
+            "tags": [{"key": key, "value": value} for key, value in tags.items()],
+        }
+        return _named(self._post("logged-models", body)["model"])
+
+    def finish_model(self, run_id: str, model_id: str) -> None:
+        """Call a logged model ready, and an output of its run unless it is one."""
+        outputs = self._run(run_id).get("outputs", {}).get("model_outputs", [])
+        if all(output["model_id"] != model_id for output in outputs):
+            self._post("runs/outputs", {"run_id": run_id, "models": [{"model_id": model_id, "step": 0}]})
+        body = json.dumps({"model_id": model_id, "status": "LOGGED_MODEL_READY"}).encode()
+        self._ask("PATCH", f"{API}/logged-models/{model_id}", body, {})
+
     def upload(self, place: str, path: str, copy: Path) -> None:
         """Put a file: to the server when it keeps artifacts itself, else where MLflow's client would."""
         parts = urllib.parse.urlsplit(place)
@@ -128,7 +156,10 @@ class HttpTarget:
             return str(self._post("experiments/create", {"name": name})["experiment_id"])
 
     def _info(self, run_id: str) -> dict[str, Any]:
-        return dict(self._ask("GET", f"{API}/runs/get?run_id={run_id}", None, {})["run"]["info"])
+        return dict(self._run(run_id)["info"])
+
+    def _run(self, run_id: str) -> dict[str, Any]:
+        return dict(self._ask("GET", f"{API}/runs/get?run_id={run_id}", None, {})["run"])
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return self._ask("POST", f"{API}/{path}", json.dumps(body).encode(), {})
@@ -189,6 +220,10 @@ def upload_by_client(place: str, path: str, copy: Path) -> None:
     finally:
         if named != copy:
             named.unlink(missing_ok=True)
+
+
+def _named(model: Mapping[str, Any]) -> tuple[str, str]:
+    return model["info"]["model_id"], model["info"]["artifact_uri"]
 
 
 def _metric(record: list[Any]) -> dict[str, Any]:

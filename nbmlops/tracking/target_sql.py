@@ -97,6 +97,34 @@ class SqlTarget:
                 [LoggedModelInput.from_proto(each) for each in message.models],
             )
 
+    def created_model(self, run_id: str, intent: str) -> tuple[str, str] | None:
+        """Find the logged model of an intent."""
+        with _translated():
+            experiment = self._store.get_run(run_id).info.experiment_id
+            found = self._store.search_logged_models([experiment], f"tags.`nbmlops.id` = '{intent}'")
+        return next(((model.model_id, model.artifact_location) for model in found), None)
+
+    def create_model(self, run_id: str, model: Mapping[str, Any]) -> tuple[str, str]:
+        """Create a logged model in the experiment of its run."""
+        from mlflow.entities import LoggedModelParameter, LoggedModelTag
+
+        tags = [LoggedModelTag(key, value) for key, value in {**model["tags"], "nbmlops.id": model["id"]}.items()]
+        params = [LoggedModelParameter(key, value) for key, value in model["params"].items()]
+        with _translated():
+            experiment = self._store.get_run(run_id).info.experiment_id
+            made = self._store.create_logged_model(experiment, model["name"], run_id, tags, params)
+        return made.model_id, made.artifact_location
+
+    def finish_model(self, run_id: str, model_id: str) -> None:
+        """Call a logged model ready, and an output of its run unless it is one."""
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+        with _translated():
+            outputs = self._store.get_run(run_id).outputs
+            if all(output.model_id != model_id for output in (outputs.model_outputs if outputs else [])):
+                self._store.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+            self._store.finalize_logged_model(model_id, LoggedModelStatus.READY)
+
     def upload(self, place: str, path: str, copy: Path) -> None:
         """Put a file where MLflow's client would."""
         upload_by_client(place, path, copy)
