@@ -3,7 +3,8 @@
 Importing it loads nothing heavy; MLflow, pandas and the rest load when a verb needs them.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,12 +45,12 @@ def open(  # noqa: A001  # nbmlops.open() reads as what it does
 
 
 def log(metrics: Mapping[str, float] | None = None, *, step: int = 0, **more: float) -> None:
-    """Log metrics to the active run of the project around the working folder.
+    """Log metrics to the active run, in microseconds: they are in the journal when this returns.
 
     Parameters
     ----------
     metrics
-        Metrics by name.
+        Metrics by name: real numbers, numpy's included, NaN and infinities too.
     step
         Step of the metrics, counted from 0.
     **more
@@ -59,6 +60,10 @@ def log(metrics: Mapping[str, float] | None = None, *, step: int = 0, **more: fl
     ------
     ConflictError
         No run is active.
+    UsageError
+        A value is no number, or MLflow does not allow a name.
+    StoreError
+        The journal cannot be written.
 
     Examples
     --------
@@ -69,7 +74,14 @@ def log(metrics: Mapping[str, float] | None = None, *, step: int = 0, **more: fl
     >>> ops.end().metrics
     {'auc': 0.81}
     """
-    open().log({**(metrics or {}), **more}, step=step)
+    _log_metrics()(more if metrics is None else {**metrics, **more}, step)
+
+
+@functools.cache
+def _log_metrics() -> "Callable[[Mapping[str, float], int], None]":
+    from nbmlops.tracking.log import log_metrics
+
+    return log_metrics
 
 
 def load_ipython_extension(shell: Any) -> None:
