@@ -6,6 +6,7 @@ and whatever is in doubt, is asked of MLflow's own store behind, after the journ
 
 import atexit
 import functools
+import inspect
 import os
 import sys
 import threading
@@ -529,7 +530,12 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None, **_: Any) ->
 
 def registry_store(store_uri: str, tracking_uri: str | None = None, **_: Any) -> Any:
     """Make the registry store of a ``nbmlops+…`` URL: the plain store's own."""
-    from mlflow.tracking._model_registry.utils import _get_store
+    from mlflow.tracking._model_registry.utils import _get_store_registry
 
-    open_plain(plain(store_uri)) if store_uri.startswith("nbmlops+sqlite") else None
-    return _get_store(patient(plain(store_uri)), tracking_uri and plain(tracking_uri))
+    uri = patient(plain(store_uri))
+    if uri.startswith("sqlite"):
+        open_plain(uri)
+    # not MLflow's own look-up, which waits for a lock that it holds while it builds this very store
+    builder = _get_store_registry().get_store_builder(uri)
+    takes_tracking = "tracking_uri" in inspect.signature(builder).parameters
+    return builder(store_uri=uri, **({"tracking_uri": plain(tracking_uri)} if takes_tracking and tracking_uri else {}))
