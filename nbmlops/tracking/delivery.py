@@ -2,23 +2,32 @@
 
 What a store is, is in ``target_sql.py`` and ``target_http.py``. Delivering is safe to repeat: metrics, params, tags
 and ends are the same when they arrive twice, and a run whose creation is in doubt is looked up by its id first.
+Artifacts go after all else, one by one: neither their size nor a place that refuses them holds up the records.
 """
 
+import contextlib
+import hashlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from nbmlops.tracking import journal
-from nbmlops.tracking.journal import Record, Sent
+from nbmlops.tracking.journal import Record, Sent, unsent
+
+Uploads = Literal["all", "due", "none"]
+T = TypeVar("T")
 
 MAX_METRICS = 1000  # MLflow's own limits of one batch
 MAX_PARAMS = MAX_TAGS = 100
 MAX_ENTITIES = 1000
 GONE = "its process is gone"  # the error of a run that nobody was left to end
+PATIENCE_S = 20.0  # with a record on which a store stumbles that takes others; then it is kept aside
+ATTEMPTS = 3  # at it, at least
+UPLOAD_PAUSE_S = (1.0, 300.0)  # between attempts at uploads that fail, doubled each time
 
 
 class RejectedError(Exception):
@@ -99,8 +108,11 @@ class Target(Protocol):
     def place_of(self, run_id: str) -> str:
         """Give the artifact place of a run."""
 
-    def is_running(self, run_id: str) -> bool:
-        """Say whether a run has no end yet."""
+    def state(self, run_id: str) -> tuple[str, str]:
+        """Give a run's status, and its tag ``nbmlops.error``, empty without one."""
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Take a tag away."""
 
     def close(self) -> None:
         """Let its connection go; it opens again when it is needed."""
@@ -108,12 +120,18 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class Delivered:
-    """How one call of `drain` ended: what is left, what was refused, and why it stopped early."""
+    """How one call of `drain` ended: what was delivered and refused, what is left, and why it stopped early.
 
+    ``upload_error`` is why artifacts could not be uploaded; they are among the ``unsent``, as ``files``.
+    """
+
+    path: Path
     records: int
     rejected: int
     unsent: int
     error: str = ""
+    files: int = 0
+    upload_error: str = ""
 
 
 def drain(
@@ -122,6 +140,7 @@ def drain(
     *,
     patience_s: float = 30.0,
     deadline: float = float("inf"),
+    uploads: Uploads = "all",
     progress: Callable[[str], object] = str,
 ) -> Delivered:
     """Deliver what a journal holds, until its end or until the store is out of reach.
@@ -135,62 +154,74 @@ def drain(
     patience_s
         Seconds to wait for another process that delivers this journal now.
     deadline
-        Moment of ``time.monotonic()`` after which no further batch is begun.
+        Moment of ``time.monotonic()`` after which no further batch or upload is begun.
+    uploads
+        ``all``: artifacts too. ``due``: unless they failed a moment ago. ``none``: only what else there is.
     progress
         Takes a line for each file that is uploaded.
 
     Returns
     -------
     Delivered
-        How it went; ``unsent`` counts the records that remain.
+        How it went; ``unsent`` counts the records and artifacts that remain.
     """
-    with journal.delivering(path, patience_s) as is_mine:
-        if not is_mine:
-            return Delivered(0, 0, unsent(path))
-        work = _Delivery(path, target, progress)
-        while time.monotonic() < deadline:
-            try:
-                records, offset = journal.read(path, work.sent.offset)
-                if not records:
-                    break
-                work.deliver(records, offset)
-            except FileNotFoundError:  # delivered and removed while this process waited
-                return Delivered(work.count, work.sent.rejected, 0)
-            except UnreachableError as exc:
-                work.failed(str(exc))
-                break
-        return Delivered(work.count, work.sent.rejected, unsent(path), work.sent.error)
+    try:
+        with journal.delivering(path, patience_s) as is_mine:
+            if not is_mine:
+                return Delivered(path, 0, 0, unsent(path), files=len(Sent.of(path).files))
+            work = _Delivery(path, target, progress)
+            work.run(deadline, uploads)
+            sent = work.sent
+            return Delivered(
+                path, work.count, work.rejected, unsent(path), sent.error, len(sent.files), sent.upload_error
+            )
+    except FileNotFoundError:  # delivered and removed while this process waited
+        return Delivered(path, 0, 0, 0)
+    except OSError as exc:
+        return Delivered(path, 0, 0, unsent(path), f"the journal {path} cannot be read or written: {exc.strerror}")
 
 
 def end_orphans(path: Path, target: Callable[[], Target]) -> list[str]:
     """End the runs that a journal's writer, which has ended, left open: FAILED, unless somebody gave them an end."""
-    sent, ended = Sent.of(path), []
-    for run_id in sent.open:
-        real = sent.ids.get(run_id, run_id)
+    work, ended = _Delivery(path, target, str), []
+    for run_id in list(work.sent.open):
+        real = work.real(run_id)
         try:
-            if target().is_running(real):
-                batch = Batch(real)
-                batch.add(["tag", real, "nbmlops.error", GONE])
-                target().log_batch(batch)
-                target().update_run(real, {"status": "FAILED", "end_time": int(time.time() * 1000)})
+            if work.target.state(real)[0] == "RUNNING":
+                work.target.log_batch(_tagged(real, "nbmlops.error", GONE))
+                work.target.update_run(real, {"status": "FAILED", "end_time": int(time.time() * 1000)})
                 ended.append(real)
+            work.close_run(run_id)
         except RejectedError:  # deleted meanwhile
-            continue
-    sent.open = []
-    sent.save(path)
+            work.sent.open.pop(run_id, None)
+    work.sent.save(path)
     return ended
 
 
-def unsent(path: Path) -> int:
-    """Count the records that have not been delivered."""
-    try:
-        sent = Sent.of(path)
-        with path.open("rb") as file:
-            file.seek(sent.offset)
-            count = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-        return max(0, count - (sent.offset == 0))  # the header is nobody's record
-    except FileNotFoundError:
-        return 0
+def beat(path: Path, target: Callable[[], Target]) -> None:
+    """Show of every open run of a living writer that it lives.
+
+    One that another machine took for dead, because it saw no such sign for long, is RUNNING again.
+    """
+    with journal.delivering(path, 0) as is_mine:
+        if not is_mine:
+            return
+        os.utime(path)  # to other machines the journal itself tells that its writer lives
+        work = _Delivery(path, target, str)
+        for run_id in work.sent.open:
+            real = work.real(run_id)
+            with contextlib.suppress(RejectedError):
+                work.target.log_batch(_tagged(real, "nbmlops.alive_at", str(int(time.time()))))
+                status, error = work.target.state(real)
+                if status != "RUNNING" and error == GONE:
+                    work.target.update_run(real, {"status": "RUNNING"})
+                    work.target.delete_tag(real, "nbmlops.error")
+
+
+def _tagged(run_id: str, key: str, value: str) -> Batch:
+    batch = Batch(run_id)
+    batch.add(["tag", run_id, key, value])
+    return batch
 
 
 class _Delivery:
@@ -199,10 +230,9 @@ class _Delivery:
     def __init__(self, path: Path, target: Callable[[], Target], progress: Callable[[str], object]) -> None:
         self.path = path
         self.sent = Sent.of(path)
-        self.count = 0
+        self.count = self.rejected = 0
         self._open = target
         self._progress = progress
-        self._spent: list[Path] = []
         self._target: Target | None = None
 
     @property
@@ -211,46 +241,55 @@ class _Delivery:
             self._target = self._open()
         return self._target
 
+    def real(self, run_id: str) -> str:
+        """Give the store's id of a run that began offline; any other is its own."""
+        return self.sent.ids.get(run_id, run_id)
+
+    def run(self, deadline: float, uploads: Uploads) -> None:
+        """Deliver records as long as there are any, and between them one file after the other."""
+        is_due = uploads == "all" or (uploads == "due" and time.time() >= self.sent.upload_after)
+        try:
+            while time.monotonic() < deadline:
+                records, offset = journal.read(self.path, self.sent.offset)
+                if records:
+                    self.deliver(records, offset)
+                elif not (is_due and self.sent.files and self._upload_next()):
+                    break
+        except UnreachableError as exc:
+            if self.sent.error != str(exc):
+                self.sent.error = str(exc)
+                self.sent.save(self.path)
+
+    # ------------------------------------------------------------------- records
     def deliver(self, records: Sequence[tuple[int, Record]], offset: int) -> None:
         """Deliver a chunk; after every step that the store has taken, its place is written down."""
         pending: dict[str, Batch] = {}
-        run_id: str
         reached = self.sent.offset
         for size, record in records:
-            kind = record[0]
-            if kind not in ("metric", "param", "tag"):
+            if record[0] in _BATCHED:
+                self._collect(pending, record)
+            else:
                 self._flush(pending, reached)
-                self._single(record)
-                reached += size
-                self._reached(reached, 1)
-                continue
-            run_id = self.sent.ids.get(record[1], record[1])
-            if (batch := pending.get(run_id)) is None or not batch.takes(record):
-                if batch:
-                    self._send(pending.pop(run_id))
-                batch = pending[run_id] = Batch(run_id)
-            batch.add(self._of_model(record))
+                self._single(record, reached)
+                self._reached(reached + size, 1)
             reached += size
         self._flush(pending, offset)
+
+    def _collect(self, pending: dict[str, Batch], record: Record) -> None:
+        run_id = self.real(record[1])
+        batch = pending.get(run_id)
+        if batch is None or not batch.takes(record):
+            if batch:
+                self._send(pending.pop(run_id))
+                self.count += len(batch.records)
+            batch = pending[run_id] = Batch(run_id)
+        batch.add(self._of_model(record))
 
     def _of_model(self, record: Record) -> Record:
         """Give a metric that names a model of this journal the store's id of it."""
         if len(record) < 7 or (model_id := record[6].get("model_id")) not in self.sent.ids:
             return record
         return [*record[:6], {**record[6], "model_id": self.sent.ids[model_id]}]
-
-    def failed(self, reason: str) -> None:
-        """Keep why the store could not be reached, for `status`."""
-        self.sent.error = reason[:300]
-        self.sent.save(self.path)
-
-    def _reached(self, offset: int, count: int) -> None:
-        self.sent.offset, self.sent.error = offset, ""
-        self.count += count
-        _crash_point("before-sent")
-        self.sent.save(self.path)
-        while self._spent:
-            self._spent.pop().unlink(missing_ok=True)
 
     def _flush(self, pending: dict[str, Batch], offset: int) -> None:
         """Send what is collected; runs do not depend on each other, so their order is free."""
@@ -260,129 +299,216 @@ class _Delivery:
         if offset > self.sent.offset:
             self._reached(offset, count)
 
+    def _reached(self, offset: int, count: int) -> None:
+        """Write down how far it is; where the disk is full it is known until this process ends, which is enough."""
+        self.sent.offset, self.sent.error, self.sent.stumbles, self.sent.stumbled_at = offset, "", 0, 0.0
+        self.count += count
+        _crash_point("before-sent")
+        with contextlib.suppress(OSError):
+            self.sent.save(self.path)
+        _crash_point("after-sent")
+
     def _send(self, batch: Batch) -> None:
         """Log a batch; when it is refused, log its records one by one, and keep those aside that are guilty."""
         try:
             self._try(batch.run_id, lambda: self.target.log_batch(batch))
         except RejectedError as exc:
-            if exc.is_gone or len(batch.records) == 1:
+            if exc.is_gone and self._began_elsewhere(batch.run_id):
+                batch.run_id = self.real(batch.run_id)
+                self._send(batch)
+            elif exc.is_gone or len(batch.records) == 1:
                 self._reject(batch.records, str(exc))
-                return
-            for each in _halves(batch):
-                self._send(each)
+            else:
+                for each in _halves(batch):
+                    self._send(each)
 
-    def _try(self, run_id: str, act: Callable[[], None], attempts: int = 3) -> None:
-        """Do something at the store; what fails again and again, while the store takes all else, is refused.
+    def _try(self, run_id: str, act: Callable[[], T]) -> T:
+        """Do something at the store; what fails for long, while the store takes all else, is refused.
 
         Otherwise one record on which a server stumbles would hold up all others for ever.
         """
-        for attempt in range(attempts):
+        for attempt in range(ATTEMPTS):
             try:
                 return act()
             except UnreachableError as exc:
                 self.target.probe(run_id)  # out of reach altogether: that is raised instead
                 reason = str(exc)
-                time.sleep(0.1 * 4**attempt)
+                self._stumbled(reason)
+                time.sleep(0.05 * 2**attempt)
         raise RejectedError(f"the store takes other records, but fails on this one: {reason}")
 
-    def _begin(self, run_id: str) -> None:
-        """Take note that the journal's writer owns a run: it ends with its writer, if nobody ends it before."""
-        self.sent.open.append(run_id)
+    def _stumbled(self, reason: str) -> None:
+        """Take note of a failure; leave it at that for now, unless it has been so for long."""
+        self.sent.stumbles += 1
+        self.sent.stumbled_at = self.sent.stumbled_at or time.time()
+        if self.sent.stumbles < ATTEMPTS or time.time() - self.sent.stumbled_at < PATIENCE_S:
+            self.sent.error = reason
+            self.sent.save(self.path)
+            raise UnreachableError(reason)
 
-    def _single(self, record: Record) -> None:
+    def _began_elsewhere(self, run_id: str) -> bool:
+        """Look for a run that another process began offline, under the id that it had there."""
+        if found := self.target.created(run_id):
+            self.sent.ids[run_id] = found[0]
+        return bool(found)
+
+    def _reject(self, records: Sequence[Record], reason: str) -> None:
+        journal.reject(self.path, self.sent, records, reason)
+        self.rejected += len(records)
+
+    # ------------------------------------------------------------ single records
+    def _single(self, record: Record, place: int) -> None:
         """Deliver a record that stands alone; one that is refused, or that nobody knows, is kept aside."""
-        act = getattr(self, f"_{record[0]}", None) if record[0] in _SINGLES else None
-        if record[0] == "header":
+        kind, run_id, *rest = record
+        acts: dict[str, Callable[..., None]] = {
+            "begin": self._begin,
+            "create": self._create,
+            "update": self._update,
+            "inputs": self._inputs,
+            "model": self._model,
+            "file": lambda *_: None,
+        }
+        if kind == "header":
             return
+        if kind in ("file", "model"):
+            self.sent.files.append(place)
         try:
-            if act is None:
-                raise RejectedError("it is no record that this version knows")
-            act(*record[1:])
+            if kind not in acts:
+                raise RejectedError(_UNKNOWN.get(kind, "it is no record that this version knows"))
+            try:
+                acts[kind](run_id, *rest)
+            except RejectedError as exc:
+                if not (exc.is_gone and self._began_elsewhere(run_id)):
+                    raise
+                acts[kind](run_id, *rest)
         except RejectedError as exc:
             self._reject([record], str(exc))
 
-    def _reject(self, records: Sequence[Record], reason: str) -> None:
-        journal.reject(self.path, records, reason)
-        self.sent.rejected += len(records)
+    def _begin(self, run_id: str, intent: str = "") -> None:
+        """Take note that the journal's writer owns a run: it ends with its writer, if nobody ends it before."""
+        self.sent.open[run_id] = intent
 
-    # ------------------------------------------------------------ single records
     def _create(self, intent: str, wanted: dict[str, Any]) -> None:
-        """Create a run that began offline, unless it was created already."""
-        found = self._created(intent) if wanted.get("is_doubtful") or self.sent.doubtful == intent else []
-        if not found:
-            self.sent.doubtful = intent
-            self.sent.save(self.path)
+        """Create a run that began offline, unless it was created already: an answer may have been lost."""
+        tags = {key: self.real(value) for key, value in wanted["tags"].items()}
+
+        def created() -> str:
+            found = self.target.created(intent)
             _crash_point("before-create")
-            tags = {key: self.sent.ids.get(value, value) for key, value in wanted["tags"].items()}
-            try:
-                found = [self.target.create_run(intent, {**wanted, "tags": tags})]
-            except UnreachableError:
-                self.target.probe("")
-                if not (found := self._created(intent)):  # it answers again, and has not created it
-                    found = [self.target.create_run(intent, {**wanted, "tags": tags})]
-            _crash_point("after-create")
-        self.sent.ids[intent] = found[0]
-        self._begin(intent)
+            return found[0] if found else self.target.create_run(intent, {**wanted, "tags": tags})
 
-    def _created(self, intent: str) -> list[str]:
-        """Find the run of an intent; should there be two, because a late request was served after all, keep one."""
-        found = self.target.created(intent)
-        for double in found[1:]:
-            self.target.delete_run(double)
-        return found[:1]
-
-    def _update(self, run_id: str, change: dict[str, Any]) -> None:
-        real = self.sent.ids.get(run_id, run_id)
-        self._try(real, lambda: self.target.update_run(real, change))
-        if "end_time" in change and run_id in self.sent.open:
-            self.sent.open.remove(run_id)
-        if run_id in self.sent.ids and "end_time" in change:
-            self._created(run_id)  # a request that was slow and came through late is found here
-
-    def _inputs(self, run_id: str, inputs: dict[str, Any]) -> None:
-        real = self.sent.ids.get(run_id, run_id)
-        self._try(real, lambda: self.target.log_inputs(real, inputs))
-
-    def _file(self, run_id: str, artifact: dict[str, Any]) -> None:
-        """Upload an artifact's copy, and drop the copy once that is written down."""
-        copy = self._copy_of(artifact)
-        place = artifact["place"] or self.target.place_of(self.sent.ids.get(run_id, run_id))
-        self._upload(place, artifact, copy)
+        self.sent.ids[intent] = self._try("", created)
+        _crash_point("after-create")
+        self._begin(intent, intent)
 
     def _model(self, run_id: str, model: dict[str, Any]) -> None:
-        """Make a logged model of a run, with its files; where they speak of ids and places, the store's are put in."""
-        copies = [self._copy_of(file) for file in model["files"]]
-        intent, real = model["id"], self.sent.ids.get(run_id, run_id)
-        found: list[tuple[str, str]] = []
-        self._try(real, lambda: found.append(self._created_model(real, model)))
-        (model_id, place), self.sent.ids[intent] = found[0], found[0][0]
-        for file, copy in zip(model["files"], copies, strict=True):
-            if file["is_worded"]:
-                _put_in(copy, {f"{intent}/place": place, intent: model_id, run_id: real})
-            self._upload(place, file, copy)
-        self._try(real, lambda: self.target.finish_model(real, model_id))
+        """Create a logged model of a run, unless it was created already; its files follow as artifacts do."""
+        intent, real = model["id"], self.real(run_id)
 
-    def _created_model(self, run_id: str, model: dict[str, Any]) -> tuple[str, str]:
-        """Create a logged model; one that may have been created before is looked for first."""
-        is_doubtful = self.sent.doubtful == model["id"]
-        self.sent.doubtful = model["id"]
+        def created() -> tuple[str, str]:
+            found = self.target.created_model(real, intent)
+            return found or self.target.create_model(real, model)
+
+        self.sent.ids[intent], self.sent.ids[f"{intent}/place"] = self._try(real, created)
+        _crash_point("after-create-model")
+
+    def _update(self, run_id: str, change: dict[str, Any]) -> None:
+        real = self.real(run_id)
+        self._try(real, lambda: self.target.update_run(real, change))
+        if "end_time" in change:
+            self.close_run(run_id)
+
+    def close_run(self, run_id: str) -> None:
+        """Set right, once a run has ended, what went wrong on its way."""
+        real, intent = self.real(run_id), self.sent.open.pop(run_id, "")
+        if intent:  # a request to create it that was slow, or was made twice, is found here
+            for double in set(self.target.created(intent)) - {real}:
+                self.target.delete_run(double)
+
+    def _inputs(self, run_id: str, inputs: dict[str, Any]) -> None:
+        real = self.real(run_id)
+        self._try(real, lambda: self.target.log_inputs(real, inputs))
+
+    # ------------------------------------------------------------------- artifacts
+    def _upload_next(self) -> bool:
+        """Upload what has its turn, and say whether to go on; what fails has its turn again after the others."""
+        place = self.sent.files[0]
+        [(_, record)], _ = journal.read(self.path, place, 1)
+        _, run_id, artifact, *_ = record
+        spent: list[Path] = []
+        try:
+            if record[0] == "model":
+                spent = self._upload_model(run_id, artifact)
+            else:
+                spent = [self._upload(artifact["place"] or self.target.place_of(self.real(run_id)), artifact)]
+        except RejectedError as exc:
+            self._reject([record], str(exc))
+        except UnreachableError as exc:
+            self._put_off(str(exc))
+            return False
+        self.sent.files.remove(place)
+        self.sent.uploads_failed, self.sent.upload_after, self.sent.upload_error = 0, 0.0, ""
+        self.count += 1
+        _crash_point("before-uploaded")
         self.sent.save(self.path)
-        found = self.target.created_model(run_id, model["id"]) if is_doubtful else None
-        return found or self.target.create_model(run_id, model)
+        _crash_point("after-uploaded")
+        for copy in spent:
+            copy.unlink(missing_ok=True)
+        return True
 
-    def _copy_of(self, artifact: dict[str, Any]) -> Path:
-        copy = self.path.with_suffix(".files") / artifact["copy"]
+    def _upload(self, place: str, artifact: dict[str, Any], words: Mapping[str, str] | None = None) -> Path:
+        """Upload a copy that is still what was logged; `words` to put in its text. Give the copy, which has served."""
+        copy: Path = self.path.with_suffix(".files") / artifact["copy"]
         if not copy.exists():
             raise RejectedError("its copy is gone")
+        if _digest(copy) != artifact["sha256"]:
+            raise RejectedError("its copy is not what was logged: the hash differs")
+        self._progress(f"uploading {artifact['path']} ({artifact['bytes']:,} bytes)")
+        sent = _worded(copy, words) if words else copy
+        self.target.upload(place, artifact["path"], sent)
+        if sent != copy:
+            sent.unlink()
         return copy
 
-    def _upload(self, place: str, artifact: dict[str, Any], copy: Path) -> None:
-        self._progress(f"uploading {artifact['path']} ({artifact['bytes']:,} bytes)")
-        self._try("", lambda: self.target.upload(place, artifact["path"], copy))
-        self._spent.append(copy)
+    def _upload_model(self, run_id: str, model: dict[str, Any]) -> list[Path]:
+        """Upload a logged model's files, the store's ids and places in them, and call it ready."""
+        real, intent = self.real(run_id), model["id"]
+        model_id, place = self.real(intent), self.sent.ids.get(f"{intent}/place", "")
+        if not place:
+            raise RejectedError("its model was refused")
+        words = {f"{intent}/place": place, intent: model_id, run_id: real}
+        copies = [self._upload(place, each, words if each["is_worded"] else None) for each in model["files"]]
+        self.target.finish_model(real, model_id)
+        return copies
+
+    def _put_off(self, reason: str) -> None:
+        self.sent.files.append(self.sent.files.pop(0))
+        self.sent.uploads_failed += 1
+        shortest, longest = UPLOAD_PAUSE_S
+        pause_s = min(shortest * 2 ** min(self.sent.uploads_failed - 1, 20), longest)
+        self.sent.upload_after = time.time() + pause_s
+        self.sent.upload_error = reason
+        self._progress(f"an upload failed ({reason}); tried again in {pause_s:.0f} s")
+        self.sent.save(self.path)
 
 
-_SINGLES = ("begin", "create", "update", "inputs", "file", "model")
+def _worded(copy: Path, words: Mapping[str, str]) -> Path:
+    """Put the store's words in the place of the journal's, in a copy of the copy."""
+    text = copy.read_text(encoding="utf-8")
+    for ours, theirs in words.items():
+        text = text.replace(ours, theirs)
+    worded = copy.with_suffix(".worded")
+    worded.write_text(text, encoding="utf-8")
+    return worded
+
+
+def _digest(copy: Path) -> str:
+    with copy.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_BATCHED = ("metric", "param", "tag")
+_UNKNOWN = {"torn": "it was torn by a crash of the machine"}
 
 
 def _put_in(copy: Path, words: dict[str, str]) -> None:

@@ -4,14 +4,17 @@ A folder of journals holds, for each process::
 
     HOST-PID-STAMP.jsonl      a header line, then one line a record, each written before the call returned
     HOST-PID-STAMP.sent       how far it has been delivered, and the real ids of runs begun offline
-    HOST-PID-STAMP.rejected   records that the store refused, each with the reason
+    HOST-PID-STAMP.rejected   records that the store refused, each with the reason and the journal's header
     HOST-PID-STAMP.files/     copies of artifacts that wait for their upload
+    HOST-PID-STAMP.lock       held by the one who delivers it
 
 A record is ``[kind, run, ...]``; the functions below make each kind. A line without its newline was torn by a
-crash before its call returned, so nobody was promised it.
+crash before its call returned, so nobody was promised it. A journal appears under its name with its header
+whole and its writer's lock held, so that nobody takes it for one that its writer has left.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -25,7 +28,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -38,6 +41,10 @@ FORMAT = 1
 DURABILITIES = ("page-cache", "fsync", "off")
 CHUNK_BYTES = 512 * 1024  # read and delivered at once: what bounds a sender's memory
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+# how many words a record of each kind has at least
+_WORDS = {"metric": 6, "param": 4, "tag": 4, "begin": 2, "create": 3, "update": 3, "inputs": 3, "file": 3, "model": 3}
+_DRAFT = ".draft"  # ends the name of what is not yet whole
+_STALE_S = 60.0  # after which a draft, or a companion without its journal, was left by a crash
 
 Record = list[Any]
 
@@ -57,7 +64,7 @@ def metric(
 def line(kind: str, run_id: str, *rest: Any) -> bytes:
     """Word any other record: ``param`` and ``tag`` (key, value), ``create``, ``update``, ``inputs`` (one mapping).
 
-    ``begin`` says that the journal's writer owns the run.
+    ``begin`` says that the journal's writer owns the run; the id that its creation carried may follow.
     ``file`` stands for an artifact: the place it belongs under, its path there, and its copy in the journal.
     """
     return orjson.dumps([kind, run_id, *rest], None, orjson.OPT_APPEND_NEWLINE)
@@ -77,6 +84,9 @@ class Header:
     pid: int
     created_at: float
     format: int = FORMAT
+
+
+_HEADER = {each.name for each in fields(Header)}
 
 
 class Writer:
@@ -168,7 +178,7 @@ class Writer:
         with source:
             try:
                 folder.mkdir(exist_ok=True, mode=0o700)
-                size, digest = _copied(source, folder / name)
+                size, digest = _copied(source, folder / name, self._syncs)
             except OSError as exc:
                 (folder / name).unlink(missing_ok=True)
                 raise self._refused(exc) from exc
@@ -176,13 +186,17 @@ class Writer:
 
     def close(self) -> None:
         """Let the file go: others may then see that its writer has ended."""
-        if self.is_open:
+        if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._pid = -1, 0
 
     def _forked(self) -> None:
-        """Leave the parent its lock, which another of its threads may have held."""
+        """Let go, in a child, of the parent's file: it would keep the parent's journal from looking ended.
+
+        The parent's lock may be held by another of its threads, which the child does not have.
+        """
         self._lock = threading.RLock()
+        self.close()
 
     def _open(self) -> None:
         """Begin this process' own file; its lock tells others that the writer lives."""
@@ -191,47 +205,70 @@ class Writer:
         header = Header(portable(self.target, self.folder), socket.gethostname(), os.getpid(), time.time())
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fd = os.open(path, _APPEND | os.O_EXCL, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH)
-                first = orjson.dumps(vars(header), None, orjson.OPT_APPEND_NEWLINE)
-                if os.write(fd, first) < len(first):
-                    raise OSError(28, os.strerror(28))
-            except OSError:
-                os.close(fd)
-                path.unlink(missing_ok=True)
-                raise
+            self._fd = _begun(path, header)
+            if self._syncs:
+                _sync_folder(self.folder)
         except OSError as exc:
             raise self._refused(exc) from exc
-        if self._fd >= 0:  # forked: the parent keeps its own
-            os.close(self._fd)
-        self._fd, self._pid, self.path = fd, os.getpid(), path
+        self._pid, self.path = os.getpid(), path
 
     def _complete(self, record: bytes, written: int) -> None:
-        """Write the rest of a record that the disk took in part; a full disk leaves no torn line behind."""
+        """Write the rest of what the disk took in part; on a full one whole lines stay, and the torn one goes.
+
+        A whole line may have been delivered already, so that what follows must not take its place.
+        """
         start = os.fstat(self._fd).st_size - written
         try:
             while written < len(record):
                 written += os.write(self._fd, record[written:])
         except OSError:
-            os.ftruncate(self._fd, start)
+            os.ftruncate(self._fd, start + record.rfind(b"\n", 0, written) + 1)
             raise
 
     def _refused(self, exc: OSError) -> StoreError:
         return StoreError(
-            f"The journal in {self.folder} cannot be written: {exc.strerror}. Nothing of this call was kept.",
+            f"The journal in {self.folder} cannot be written: {exc.strerror}. This call was not kept, or not whole.",
             "Free some space, then log it again; what was logged before is safe.",
         )
 
 
-def _copied(source: IO[bytes], copy: Path) -> tuple[int, str]:
+def _copied(source: IO[bytes], copy: Path, syncs: bool) -> tuple[int, str]:
     """Copy a file and hash it in one pass; give its size and SHA-256."""
     digest = hashlib.sha256()
     with copy.open("wb") as file:
         while block := source.read(1 << 20):
             digest.update(block)
             file.write(block)
+        if syncs:
+            file.flush()
+            os.fsync(file.fileno())
         return file.tell(), digest.hexdigest()
+
+
+def _begun(path: Path, header: Header) -> int:
+    """Make a journal that has its header and its writer's lock from the moment that it can be seen."""
+    draft = path.with_suffix(_DRAFT)
+    fd = os.open(draft, _APPEND | os.O_EXCL, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        first = orjson.dumps(vars(header), None, orjson.OPT_APPEND_NEWLINE)
+        if os.write(fd, first) < len(first):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        draft.rename(path)
+    except OSError:
+        os.close(fd)
+        draft.unlink(missing_ok=True)
+        raise
+    return fd
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk keep a folder's names."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def portable(target: str, folder: Path) -> str:
@@ -261,7 +298,7 @@ def read(path: Path, offset: int, limit: int = CHUNK_BYTES) -> tuple[list[tuple[
     Returns
     -------
     list of (size in bytes, record), and the offset after them
-        A line that is no JSON (a power cut may leave zeros) is a record of kind ``torn``. A last line
+        A line that is no record (a power cut may leave zeros) is one of kind ``torn``. A last line
         without its newline is left: it is being written, or its writer died before the call returned.
     """
     with path.open("rb") as file:
@@ -278,16 +315,21 @@ def header_of(path: Path) -> Header | None:
     """Read a journal's header; None where a crash came before it."""
     with path.open("rb") as file:
         first = file.readline()
-    record = _record(first.rstrip(b"\n"))
-    return Header(**record[1]) if record[0] == "header" and first.endswith(b"\n") else None
+    record = _record(first)
+    return Header(**record[1]) if record[0] == "header" else None
 
 
 def _record(raw: bytes) -> Record:
+    """Read a line; of one that a power cut has filled with zeros, what stands behind them."""
     try:
-        found = orjson.loads(raw)
+        found = orjson.loads(raw.lstrip(b"\0"))
     except orjson.JSONDecodeError:
-        return ["torn", "", raw.decode(errors="replace")[:200]]
-    return ["header", found] if isinstance(found, dict) else list(found)
+        found = None
+    if isinstance(found, dict) and found.keys() == _HEADER and found["format"] == FORMAT:
+        return ["header", found]
+    if isinstance(found, list) and len(found) > 1 and len(found) >= _WORDS.get(str(found[0]), 2):
+        return found
+    return ["torn", "", raw.decode(errors="replace")[:200]]
 
 
 def journals(folder: Path) -> list[Path]:
@@ -313,28 +355,50 @@ def has_writer(path: Path) -> bool:
 class Sent:
     """How far a journal has been delivered.
 
-    `ids` maps runs begun offline to those that the store made of them. `doubtful` is the run whose creation may
-    have reached the store without its answer coming back. `open` are the runs that the writer has not ended.
+    Attributes
+    ----------
+    offset
+        Bytes of the journal up to which all is in the store, apart from `files`.
+    ids
+        Runs begun offline and models, and what the store has made of them.
+    open
+        The runs that the writer has not ended, each with the id that its creation carried, if any.
+    files
+        Places in the journal of the artifacts that wait for their upload, the next one first.
+    rejected, rejected_bytes
+        Records kept aside, and the bytes that they take there.
+    error, upload_error
+        Why the store, or its place of artifacts, could not be reached.
+    uploads_failed, upload_after
+        Attempts at uploads in a row that failed, and the time (seconds of the epoch) of the next one.
+    stumbles, stumbled_at
+        Failures in a row at this place while the store took other things, and the time of the first.
     """
 
     offset: int = 0
     ids: dict[str, str] = field(default_factory=dict)
-    doubtful: str = ""
+    open: dict[str, str] = field(default_factory=dict)
+    files: list[int] = field(default_factory=list)
     rejected: int = 0
+    rejected_bytes: int = 0
     error: str = ""
-    open: list[str] = field(default_factory=list)
+    upload_error: str = ""
+    uploads_failed: int = 0
+    upload_after: float = 0.0
+    stumbles: int = 0
+    stumbled_at: float = 0.0
 
     @classmethod
     def of(cls, path: Path) -> Self:
         """Read what is known of a journal's delivery."""
         try:
             return cls(**json.loads(path.with_suffix(".sent").read_bytes()))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return cls()
 
     def save(self, path: Path) -> None:
-        """Write it down in one step."""
-        draft = path.with_suffix(f".sent-{os.getpid()}")
+        """Write it down in one step; only who holds the journal's lock may."""
+        draft = path.with_suffix(".sent-draft")
         draft.write_bytes(orjson.dumps(vars(self)))
         draft.replace(path.with_suffix(".sent"))
 
@@ -344,29 +408,96 @@ def delivering(path: Path, patience_s: float) -> Iterator[bool]:
     """Be the only one who delivers a journal; gives False when another still does after `patience_s` seconds."""
     deadline = time.monotonic() + patience_s
     with path.with_suffix(".lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    yield False
-                    return
-                time.sleep(0.005)
-            else:
-                yield True
-                return
+        while not (is_mine := _is_locked(lock)) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        yield is_mine
+        if is_mine and not path.exists():  # it was removed before this process had the lock
+            path.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def reject(path: Path, records: Sequence[Record], reason: str) -> None:
-    """Keep refused records aside, each with the store's reason."""
+def _is_locked(file: IO[Any]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unsent(path: Path) -> int:
+    """Count the records that have not been delivered."""
+    try:
+        sent = Sent.of(path)
+        with path.open("rb") as file:
+            file.seek(sent.offset)
+            count = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        return max(0, count - (sent.offset == 0)) + len(sent.files)  # the header is nobody's record
+    except FileNotFoundError:
+        return 0
+
+
+def reject(path: Path, sent: Sent, records: Sequence[Record], reason: str) -> None:
+    """Keep refused records aside, each with the store's reason; what a crash left of an earlier attempt goes first."""
+    whose = header_of(path)
+    header = vars(whose) if whose else {}
+    lines = [orjson.dumps({"reason": reason, "record": each, "header": header}) + b"\n" for each in records]
     with path.with_suffix(".rejected").open("ab") as file:
-        for record in records:
-            file.write(orjson.dumps({"reason": reason, "record": record}, None, orjson.OPT_APPEND_NEWLINE))
+        file.truncate(sent.rejected_bytes)
+        file.write(b"".join(lines))
+    sent.rejected += len(lines)
+    sent.rejected_bytes += sum(map(len, lines))
+
+
+def retry(path: Path) -> int:
+    """Write a journal's refused records behind its others, so that they are delivered anew; give their number."""
+    aside = path.with_suffix(".rejected")
+    with delivering(path, 30.0) as is_mine:
+        if not is_mine or not aside.exists():
+            return 0
+        found = [orjson.loads(each) for each in aside.read_bytes().splitlines()]
+        lines = b"".join(orjson.dumps(each["record"], None, orjson.OPT_APPEND_NEWLINE) for each in found)
+        if path.exists():
+            with path.open("ab", buffering=0) as file:
+                file.write(lines)
+        else:
+            draft = path.with_suffix(_DRAFT)
+            draft.write_bytes(orjson.dumps(found[0]["header"], None, orjson.OPT_APPEND_NEWLINE) + lines)
+            draft.rename(path)
+        sent = Sent.of(path)
+        sent.rejected = sent.rejected_bytes = 0
+        sent.save(path)
+        aside.unlink()
+        return len(found)
 
 
 def discard(path: Path) -> None:
     """Remove a journal that is delivered and has no writer; refused records stay, with the files they speak of."""
-    for suffix in (".jsonl", ".sent", ".lock"):
-        path.with_suffix(suffix).unlink(missing_ok=True)
-    if not path.with_suffix(".rejected").exists():
-        shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
+    path.unlink(missing_ok=True)  # first: without the others it would be delivered anew
+    _remove_companions(path)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a crash has left of journals that are gone, or have never been."""
+    left = {each.with_suffix(".jsonl") for suffix in _COMPANIONS for each in folder.glob(f"*{suffix}")}
+    for path in left:
+        if not path.exists() and any(_is_stale(path.with_suffix(suffix)) for suffix in _COMPANIONS):
+            _remove_companions(path)
+
+
+_COMPANIONS = (".sent", ".sent-draft", ".lock", ".files", _DRAFT)
+
+
+def _remove_companions(path: Path) -> None:
+    keeps_files = path.with_suffix(".rejected").exists()
+    for suffix in _COMPANIONS:
+        companion = path.with_suffix(suffix)
+        if suffix != ".files":
+            companion.unlink(missing_ok=True)
+        elif not keeps_files:
+            shutil.rmtree(companion, ignore_errors=True)
+
+
+def _is_stale(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _STALE_S
+    except FileNotFoundError:
+        return False

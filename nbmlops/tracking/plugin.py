@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project, patient
 from nbmlops.tracking import capture, ipython, journal, sender
-from nbmlops.tracking.delivery import Target, UnreachableError, drain
+from nbmlops.tracking.delivery import Target, UnreachableError, Uploads, drain
 from nbmlops.tracking.journal import Sent, Writer
-from nbmlops.tracking.overlay import OFFLINE, changed, folded, offline_experiment, offline_run, points_of
+from nbmlops.tracking.overlay import OFFLINE, PLACE, changed, folded, offline_experiment, offline_run, points_of
 from nbmlops.tracking.owner import owner_tags
 from nbmlops.tracking.store import knock, open_plain, plain
 from nbmlops.tracking.sync import finish, folder_of, open_target
@@ -227,7 +227,10 @@ class JournaledStore:
         """Deliver what is journaled."""
         self.flush()
 
-    shut_down_async_logging = end_async_logging = flush_async_logging
+    def shut_down_async_logging(self) -> None:
+        """Do nothing, as runs end: nothing waits in memory, and the sender delivers."""
+
+    end_async_logging = shut_down_async_logging
 
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
         """Log dataset inputs to a run of this process; to another, MLflow's store does it."""
@@ -283,11 +286,12 @@ class JournaledStore:
         """Create a run in the store when it answers at once, else in the journal."""
         from mlflow.entities import RunTag
 
+        if any(run.info.artifact_uri.startswith(PLACE) for run in self._begun.values()):
+            self.flush(ANSWER_S)  # the run above may have begun offline; any other is in the store already
         tags = [RunTag(tag.key, self._real(tag.value)) for tag in tags or []]
         intent = next((tag.value for tag in tags if tag.key == "nbmlops.id"), "")
         if not intent and self.uri.startswith("http"):  # an answer that is lost on the way must not make a second run
             tags.append(RunTag("nbmlops.id", intent := uuid.uuid4().hex))
-        self.flush(ANSWER_S)
         try:
             if str(experiment_id).startswith(OFFLINE):
                 experiment_id = self._created_experiment(str(experiment_id))
@@ -306,7 +310,8 @@ class JournaledStore:
         run_id, tags = run.info.run_id, run.data.tags
         self._begun[run_id] = run
         if "nbmlops.pid" in tags:
-            self.write(journal.line("begin", run_id))
+            intent = tags.get("nbmlops.id", "") if self.uri.startswith("http") else ""
+            self.write(journal.line("begin", run_id, intent))
             self._moments[run_id] = capture.begin(Path.cwd())
 
     def _keep_captured(self, run_id: str) -> None:
@@ -436,20 +441,23 @@ class JournaledStore:
         return str(found.experiment_id if found else self.inner.create_experiment(name, None, []))
 
     # ------------------------------------------------------------------ delivery
-    def flush(self, patience_s: float = FLUSH_S) -> bool:
-        """Deliver what this process has journaled; False when the store is out of reach or too slow."""
-        if not self.writer.is_open or self._sent >= self.writer.size:
+    def flush(self, patience_s: float = FLUSH_S, uploads: Uploads = "none") -> bool:
+        """Deliver what this process has journaled; False when the store is out of reach or too slow.
+
+        Artifacts are left to the sender, unless `uploads` says otherwise.
+        """
+        if not self.writer.is_open or (self._sent >= self.writer.size and uploads == "none"):
             return True
         if self.line.is_cut:
             return False
-        wanted = self.writer.size
-        done = drain(self.writer.path, self._target, patience_s=patience_s, deadline=time.monotonic() + patience_s)
+        wanted, deadline = self.writer.size, time.monotonic() + patience_s
+        done = drain(self.writer.path, self._target, patience_s=patience_s, deadline=deadline, uploads=uploads)
         sent = Sent.of(self.writer.path)
         self._sent, self._ids = sent.offset, sent.ids
         if done.error:
             self.line.cut()
             self._tell(done.error)
-        return self._sent >= wanted
+        return self._sent >= wanted and (uploads == "none" or not done.files)
 
     @functools.cached_property
     def _server(self) -> Target:
@@ -465,7 +473,7 @@ class JournaledStore:
     def close(self, patience_s: float = EXIT_S) -> None:
         """Deliver what is left in bounded time, and let the journal go; what remains, the next process delivers."""
         try:
-            if self.flush(patience_s) and self.writer.is_open:
+            if self.flush(patience_s, "all") and self.writer.is_open:
                 path = self.writer.path
                 self.writer.close()
                 finish(path, self._target)

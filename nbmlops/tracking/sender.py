@@ -9,16 +9,19 @@ import fcntl
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from nbmlops.tracking import journal
-from nbmlops.tracking.sync import Stores, sweep, waiting
+from nbmlops.tracking.delivery import Delivered
+from nbmlops.tracking.sync import Stores, beat, sweep, waiting
 
 LOCK = "sender.lock"
 LINGER_S = 3.0  # after the last writer has ended and all is delivered
 GIVE_UP_S = 600.0  # after the last writer has ended, with a store out of reach: the next command goes on
+BEAT_S = 60.0  # between two signs of life of the runs that are open
 PAUSE_S = (0.05, 1.0)  # between looks while records come, and while nothing does
 RETRY_S = (0.5, 10.0)  # between attempts at a store that is out of reach
 
@@ -43,24 +46,58 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with _only_one(folder) as is_the_one:
         if is_the_one:
-            serve(folder, parent)
+            if parent:
+                threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+            serve(folder)
 
 
-def serve(folder: Path, parent: int = 0) -> None:
-    """Look, deliver, pause; longer when nothing comes, and when a store is out of reach. End with `parent`, if any."""
-    stores = Stores()
-    pause, retry, alone_since = PAUSE_S[0], RETRY_S[0], time.monotonic()
-    while folder.is_dir() and parent in (0, os.getppid()):
-        done = sweep(folder, stores, patience_s=0.2)
+def serve(folder: Path) -> None:
+    """Look, deliver, pause, longer when nothing comes; end some time after the last writer."""
+    stores, patience = Stores(), Patience()
+    pause, alone_since, beaten_at = PAUSE_S[0], time.monotonic(), time.monotonic()
+    while folder.is_dir():
+        done = sweep(folder, stores, patience_s=0.2, uploads="due", is_due=patience.is_due)
+        for each in done:
+            patience.heard(each)
         now = time.monotonic()
         if any(journal.has_writer(path) for path in journal.journals(folder)):
             alone_since = now
-        failed = any(each.error and not each.records for each in done)
-        pause = PAUSE_S[0] if done else min(pause * 1.3, PAUSE_S[1])
-        retry = min(retry * 1.5, RETRY_S[1]) if failed else RETRY_S[0]
-        if now - alone_since > (GIVE_UP_S if failed and waiting(folder).records else LINGER_S):
+        if now - alone_since > (GIVE_UP_S if waiting(folder).records else LINGER_S):
             return
-        time.sleep(retry if failed else pause)
+        if now - beaten_at > BEAT_S:
+            beaten_at = now
+            beat(folder, stores)
+        pause = PAUSE_S[0] if any(each.records for each in done) else min(pause * 1.3, PAUSE_S[1])
+        time.sleep(pause)
+
+
+class Patience:
+    """When a journal whose store was out of reach has its turn again; the others are not kept waiting."""
+
+    def __init__(self) -> None:
+        self._pauses: dict[Path, float] = {}
+        self._again_at: dict[Path, float] = {}
+
+    def is_due(self, path: Path) -> bool:
+        """Say whether it is a journal's turn."""
+        return time.monotonic() >= self._again_at.get(path, 0.0)
+
+    def heard(self, done: Delivered) -> None:
+        """Take note of how a delivery went."""
+        if done.error and not done.records:
+            pause = min(self._pauses.get(done.path, RETRY_S[0] / 1.5) * 1.5, RETRY_S[1])
+            self._pauses[done.path] = pause
+            self._again_at[done.path] = time.monotonic() + pause
+        else:
+            self._pauses.pop(done.path, None)
+            self._again_at.pop(done.path, None)
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that started this one has; what is under way is safe to be done again."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(0)
 
 
 def _is_running(folder: Path) -> bool:

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbmlops.project import Project, patient
-from nbmlops.tracking import journal
-from nbmlops.tracking.delivery import Delivered, Target, UnreachableError, drain, end_orphans, unsent
+from nbmlops.tracking import delivery, journal
+from nbmlops.tracking.delivery import Delivered, Target, UnreachableError, Uploads, drain
+from nbmlops.tracking.journal import Sent, unsent
 from nbmlops.tracking.owner import LEASE_S
-from nbmlops.tracking.store import open_plain, plain
+from nbmlops.tracking.store import knock, open_plain, plain
 
 FOLDER = "journal"
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """What a folder of journals holds that its stores do not have yet."""
+    """What a folder of journals holds that its stores do not have yet, or have refused."""
 
     records: int
     rejected: int
@@ -44,6 +45,7 @@ def open_target(url: str, timeout_s: float = 20.0) -> Target:
     from nbmlops.tracking.target_sql import SqlTarget
 
     try:
+        knock(url)
         return SqlTarget(open_plain(url))
     except Exception as exc:
         raise UnreachableError(f"{type(exc).__name__}: {exc}".partition("\n")[0]) from exc
@@ -71,7 +73,7 @@ class Stores:
     def _url(self, path: Path) -> str:
         header = journal.header_of(path)
         if header is None:
-            raise UnreachableError("its first line is torn, so its store is not known")
+            raise UnreachableError(f"the first line of {path.name} cannot be read, so its store is not known")
         same = (url for url in self._known if journal.portable(url, path.parent) == header.target)
         return next(same, header.target.replace("{project}", path.parent.parent.parent.as_posix()))
 
@@ -87,35 +89,84 @@ def sweep(
     *,
     deadline: float = float("inf"),
     patience_s: float = 30.0,
+    uploads: Uploads = "all",
     progress: Callable[[str], object] = str,
+    is_due: Callable[[Path], bool] = Path.exists,
 ) -> list[Delivered]:
-    """Deliver every journal of a folder; one whose writer has ended and which is delivered is removed."""
+    """Deliver every journal of a folder; one whose writer has ended and which is delivered is removed.
+
+    Parameters
+    ----------
+    folder
+        The folder of journals.
+    stores
+        The stores that they name.
+    deadline
+        Moment of ``time.monotonic()`` after which nothing further is begun.
+    patience_s
+        Seconds to wait for another process that delivers a journal now.
+    uploads
+        Whether artifacts go too; see `drain`.
+    progress
+        Takes a line for each file that is uploaded.
+    is_due
+        Says which journals have their turn.
+
+    Returns
+    -------
+    list of Delivered
+        One for each journal that had something to deliver.
+    """
     done = []
-    for path in journal.journals(folder):
-        is_finished = not journal.has_writer(path)  # asked first: it may write its last between two questions
-        if unsent(path):
-            done.append(drain(path, stores.of(path), patience_s=patience_s, deadline=deadline, progress=progress))
-        if is_finished and not unsent(path):
-            finish(path, stores.of(path))
+    journal.tidy(folder)
+    for path in filter(is_due, journal.journals(folder)):
         if time.monotonic() > deadline:
             break
+        is_finished = not journal.has_writer(path)  # asked first: it may write its last between two questions
+        if unsent(path):
+            target = stores.of(path)
+            done.append(
+                drain(path, target, patience_s=patience_s, deadline=deadline, uploads=uploads, progress=progress)
+            )
+        if is_finished:
+            finish(path, stores.of(path))
     return done
+
+
+def beat(folder: Path, stores: Stores) -> None:
+    """Show of all runs that processes of this machine have open that they live."""
+    for path in journal.journals(folder):
+        if journal.has_writer(path):
+            with contextlib.suppress(OSError, UnreachableError):
+                delivery.beat(path, stores.of(path))
+
+
+def retry_rejected(folder: Path) -> int:
+    """Put all refused records back behind their journals, for the next sweep to deliver; give their number."""
+    return sum(journal.retry(path.with_suffix(".jsonl")) for path in sorted(folder.glob("*.rejected")))
 
 
 def waiting(folder: Path) -> Waiting:
     """Count what waits, over all journals of a folder."""
     paths = journal.journals(folder)
     counts = [unsent(path) for path in paths]
-    errors = [journal.Sent.of(path).error for path, count in zip(paths, counts, strict=True) if count]
-    rejected = sum(path.read_bytes().count(b"\n") for path in folder.glob("*.rejected")) if folder.is_dir() else 0
+    known = [Sent.of(path) for path, count in zip(paths, counts, strict=True) if count]
+    errors = (sent.error or sent.upload_error for sent in known)
+    rejected = sum(path.read_bytes().count(b"\n") for path in folder.glob("*.rejected"))
     return Waiting(sum(counts), rejected, sum(1 for count in counts if count), next(filter(None, errors), ""))
 
 
 def finish(path: Path, target: Callable[[], Target]) -> None:
     """Give the runs that its writer left open their end, then remove a journal that has served."""
-    with contextlib.suppress(FileNotFoundError, UnreachableError), journal.delivering(path, 0) as is_mine:
-        if is_mine and not unsent(path) and _is_over(path):
-            end_orphans(path, target)
+    with contextlib.suppress(OSError, UnreachableError), journal.delivering(path, 0) as is_mine:
+        if not is_mine or not path.exists():
+            return
+        sent, left = Sent.of(path), unsent(path)
+        if left > len(sent.files) or not _is_over(path):
+            return
+        if sent.open:
+            delivery.end_orphans(path, target)
+        if not left:
             journal.discard(path)
 
 

@@ -7,13 +7,16 @@ import http.client
 import json
 import math
 import os
+import socket
 import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
+
+import orjson
 
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.delivery import Batch, RejectedError, UnreachableError
@@ -22,6 +25,7 @@ API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 _LATER = (408, 425, 429)  # answers of the 4xx kind that mean: try again
+SLOWEST_BYTES_S = 100_000  # at which an upload is still waited for
 _COULD_NOT_ASK = (401, 403, 407)  # the store is there, but not for us: that is mended by a person, not by a loop
 
 
@@ -56,9 +60,8 @@ class HttpTarget:
 
     def created(self, intent: str) -> list[str]:
         """List the runs that carry an intent's id; the first by id is kept, whoever asks."""
-        experiments = self._post("experiments/search", {"max_results": 1000}).get("experiments", [])
         body = {
-            "experiment_ids": [each["experiment_id"] for each in experiments],
+            "experiment_ids": self._experiments(),
             "filter": f"tags.`nbmlops.id` = '{intent}'",
             "max_results": 10,
         }
@@ -73,7 +76,7 @@ class HttpTarget:
             "start_time": wanted["start_time"],
             "tags": [{"key": key, "value": value} for key, value in {**wanted["tags"], "nbmlops.id": intent}.items()],
         }
-        return str(self._post("runs/create", body)["run"]["info"]["run_id"])
+        return str(self._post("runs/create", body, once=True)["run"]["info"]["run_id"])
 
     def delete_run(self, run_id: str) -> None:
         """Delete a doubled run."""
@@ -115,7 +118,7 @@ class HttpTarget:
             "params": [{"key": key, "value": value} for key, value in model["params"].items()],
             "tags": [{"key": key, "value": value} for key, value in tags.items()],
         }
-        return _named(self._post("logged-models", body)["model"])
+        return _named(self._post("logged-models", body, once=True)["model"])
 
     def finish_model(self, run_id: str, model_id: str) -> None:
         """Call a logged model ready, and an output of its run unless it is one."""
@@ -142,18 +145,34 @@ class HttpTarget:
             self._places[run_id] = self._info(run_id)["artifact_uri"]
         return self._places[run_id]
 
-    def is_running(self, run_id: str) -> bool:
-        """Say whether a run has no end yet."""
-        return bool(self._info(run_id)["status"] == "RUNNING")
+    def state(self, run_id: str) -> tuple[str, str]:
+        """Give a run's status, and its error if it has one."""
+        run = self._run(run_id)
+        tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
+        return str(run["info"]["status"]), str(tags.get("nbmlops.error", ""))
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Take a tag away."""
+        self._post("runs/delete-tag", {"run_id": run_id, "key": key})
 
     # ------------------------------------------------------------------- requests
+    def _experiments(self) -> list[str]:
+        found: list[str] = []
+        page = {"max_results": 1000}
+        while True:
+            answer = self._post("experiments/search", page)
+            found += [each["experiment_id"] for each in answer.get("experiments", [])]
+            if not (token := answer.get("next_page_token")):
+                return found
+            page["page_token"] = token
+
     def _experiment_id(self, name: str) -> str:
         query = urllib.parse.urlencode({"experiment_name": name})
         try:
             found = self._ask("GET", f"{API}/experiments/get-by-name?{query}", None, {})
             return str(found["experiment"]["experiment_id"])
         except RejectedError:
-            return str(self._post("experiments/create", {"name": name})["experiment_id"])
+            return str(self._post("experiments/create", {"name": name}, once=True)["experiment_id"])
 
     def _info(self, run_id: str) -> dict[str, Any]:
         return dict(self._run(run_id)["info"])
@@ -161,33 +180,37 @@ class HttpTarget:
     def _run(self, run_id: str) -> dict[str, Any]:
         return dict(self._ask("GET", f"{API}/runs/get?run_id={run_id}", None, {})["run"])
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self._ask("POST", f"{API}/{path}", json.dumps(body).encode(), {})
+    def _post(self, path: str, body: Mapping[str, Any], *, once: bool = False) -> dict[str, Any]:
+        return self._ask("POST", f"{API}/{path}", orjson.dumps(body), {}, once=once)
 
-    def _ask(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
+    def _ask(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str], *, once: bool = False
+    ) -> dict[str, Any]:
+        """Ask for something; `once`: what must not be asked for again when its answer is lost."""
         with self._one_at_a_time:
-            status, answer = self._exchange(method, self._parts.path.rstrip("/") + path, body, headers)
-        if status < 300:
-            return dict(json.loads(answer)) if answer.strip() else {}
-        return _refused(status, answer)
-
-    def _exchange(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Ask once; a kept connection that the server has closed meanwhile is opened anew."""
-        is_fresh = self._connection is None
-        connection = self._connection = self._connection or self._connect()
+            status, answer = self._exchange(method, self._parts.path.rstrip("/") + path, body, headers, once)
+        if status >= 300:
+            return _refused(status, answer)
         try:
-            connection.request(method, path, body, {**self._headers, **headers})
-            response = connection.getresponse()
-            return response.status, response.read()
+            return dict(json.loads(answer)) if answer.strip() else {}
+        except (ValueError, TypeError) as exc:  # somebody else's answer: a portal's, a proxy's
+            raise UnreachableError(f"{self._parts.hostname}: its answer is not MLflow's") from exc
+
+    def _exchange(self, method: str, path: str, body: Any, headers: Mapping[str, str], once: bool) -> tuple[int, bytes]:
+        """Ask; a kept connection that the server has closed meanwhile is opened anew."""
+        is_kept = self._connection is not None
+        connection = self._connection = self._connection or self._connect()
+        size = int(headers.get("Content-Length", 0))
+        try:
+            with _ended_after(connection, self._timeout_s + size / SLOWEST_BYTES_S):
+                connection.request(method, path, body, {**self._headers, **headers})
+                response = connection.getresponse()
+                return response.status, response.read()
         except (OSError, http.client.HTTPException) as exc:
             connection.close()
             self._connection = None
-            if (
-                not is_fresh
-                and isinstance(exc, ConnectionError | http.client.RemoteDisconnected)
-                and not _is_file(body)
-            ):
-                return self._exchange(method, path, body, headers)
+            if is_kept and not once and isinstance(exc, ConnectionError) and not _is_file(body):
+                return self._exchange(method, path, body, headers, once)
             raise UnreachableError(f"{self._parts.hostname}: {exc or type(exc).__name__}") from exc
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -269,6 +292,24 @@ def _tls() -> ssl.SSLContext:
     if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
         return ssl._create_unverified_context()  # noqa: S323  # the user asked MLflow for just this
     return ssl.create_default_context(cafile=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"))
+
+
+@contextlib.contextmanager
+def _ended_after(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """End a connection whose exchange takes too long as a whole: a trickle of bytes never meets the socket's limit."""
+
+    def end() -> None:
+        with contextlib.suppress(OSError):
+            if connection.sock:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _is_file(body: Any) -> bool:

@@ -41,7 +41,7 @@ class SqlTarget:
         from mlflow.entities import ViewType
 
         with _translated():
-            experiments = [each.experiment_id for each in self._store.search_experiments(max_results=1000)]
+            experiments = self._experiments()
             condition = f"tags.`nbmlops.id` = '{intent}'"
             found = self._store.search_runs(experiments, condition, ViewType.ACTIVE_ONLY, max_results=10)
         return sorted(run.info.run_id for run in found)
@@ -134,13 +134,28 @@ class SqlTarget:
         with _translated():
             return str(self._store.get_run(run_id).info.artifact_uri)
 
-    def is_running(self, run_id: str) -> bool:
-        """Say whether a run has no end yet."""
+    def state(self, run_id: str) -> tuple[str, str]:
+        """Give a run's status, and its error if it has one."""
         with _translated():
-            return bool(self._store.get_run(run_id).info.status == "RUNNING")
+            run = self._store.get_run(run_id)
+        return str(run.info.status), str(run.data.tags.get("nbmlops.error", ""))
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Take a tag away."""
+        with _translated():
+            self._store.delete_tag(run_id, key)
 
     def close(self) -> None:
         """Leave MLflow its store, which others use too."""
+
+    def _experiments(self) -> list[str]:
+        found: list[str] = []
+        token = None
+        while True:
+            page = self._store.search_experiments(max_results=1000, page_token=token)
+            found += [each.experiment_id for each in page]
+            if not (token := page.token):
+                return found
 
     def _experiment_id(self, name: str, place: str | None) -> str:
         found = self._store.get_experiment_by_name(name)
