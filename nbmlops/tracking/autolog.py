@@ -6,6 +6,7 @@ waits. Here the cell waits for the model's bytes alone: it is journaled, and MLf
 
 import contextlib
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbmlops.project import Project
-from nbmlops.tracking import models, pictures
+from nbmlops.tracking import models as kept
+from nbmlops.tracking import pictures
 from nbmlops.tracking.mlflow import Tracking, translated
 
 MAX_MODELS = 10  # of one run: a search by hand fits hundreds
@@ -33,6 +35,8 @@ def on(project: Project, *, models: bool = True) -> None:
         mlflow.set_experiment(experiment_id=tracking.experiment_id)
         with _instead_of_mlflows(AfterFit(models)) as is_ours:
             mlflow.sklearn.autolog(log_models=models and not is_ours, log_datasets=False, silent=True)
+        if models:
+            threading.Thread(target=kept.prepare, name="nbmlops-autolog", daemon=True).start()
 
 
 def off() -> None:
@@ -110,10 +114,10 @@ class AfterFit:
         signature = _signature(estimator, X)
         chosen = {f"best_{name}": value for name, value in getattr(estimator, "best_params_", {}).items()}
         params = {**estimator.get_params(deep=best is None), **chosen}
-        model_id = models.keep(run_id, estimator, "model", signature, params)
+        model_id = kept.keep(run_id, estimator, "model", signature, params)
         _AUTOLOGGING_METRICS_MANAGER.record_model_id(estimator, model_id)  # for metrics of later predictions
         if best is not None:
-            models.keep(run_id, best, "best_estimator", signature, best.get_params(deep=True))
+            kept.keep(run_id, best, "best_estimator", signature, best.get_params(deep=True))
         return model_id
 
 

@@ -62,6 +62,14 @@ def keep(run_id: str, model: Any, name: str, signature: Any, params: Mapping[str
     return intent
 
 
+def prepare() -> None:
+    """Import and compute what the first model would wait for."""
+    import mlflow.pyfunc  # noqa: F401
+    import skops.io  # noqa: F401
+
+    environment_files()
+
+
 def folder_of(model: Any, signature: Any, run_id: str, model_id: str, place: str) -> dict[str, bytes]:
     """Write a model as MLflow does, with the environment's lock as its requirements.
 

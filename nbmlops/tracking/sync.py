@@ -125,6 +125,8 @@ def sweep(
         is_finished = not journal.has_writer(path)  # asked first: it may write its last between two questions
         if unsent(path):
             target = stores.of(path)
+            with contextlib.suppress(UnreachableError):
+                target()  # that may take MLflow's import, seconds in which a read must not wait for the journal
             done.append(
                 drain(path, target, patience_s=patience_s, deadline=deadline, uploads=uploads, progress=progress)
             )
