@@ -1,7 +1,6 @@
 """The magic ``%mlops``: registered in milliseconds; everything else loads when a verb is first used."""
 
 import ast
-import contextlib
 import itertools
 import os
 import re
@@ -191,11 +190,13 @@ class _CellRaisedError(Exception):
 
 def register(shell: Any) -> None:
     """Register the magic, its completion, the display of results, and what follows cells."""
+    from nbmlops.tracking import session
+
     magics = NbmlopsMagics(shell)
     shell.register_magics(magics)
     shell.Completer.custom_matchers.append(_matcher(magics))
     display_results(shell)
-    follow_cells(shell)
+    session.follow(shell)
     _aim_mlflow(magics.project())
     if hasattr(shell, "kernel") and not os.environ.get("NBMLOPS_RUN"):
         from nbmlops.surfaces.warmup import Warmup
@@ -209,12 +210,9 @@ def unregister(shell: Any) -> None:
     shell.magics_manager.magics["cell"].pop("mlops", None)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [each for each in matchers if getattr(each, "matcher_identifier", "") != "nbmlops"]
-    for follower in _followers.pop(id(shell), ()):
-        with contextlib.suppress(ValueError):
-            shell.events.unregister(*follower)
-    from nbmlops.tracking import ipython
+    from nbmlops.tracking import session
 
-    ipython.stop(shell)
+    session.leave(shell)
 
 
 def display_results(shell: Any) -> None:
@@ -247,27 +245,6 @@ def _aim_mlflow(project: Project) -> None:
         is_on = settings.journal.value != "off"
         os.environ.setdefault("MLFLOW_TRACKING_URI", journaled(uri) if is_on else patient(uri))
         os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", settings.name.value)
-
-
-_followers: dict[int, tuple[tuple[str, Any], ...]] = {}
-
-
-def follow_cells(shell: Any) -> None:
-    """Follow the notebook's cells: what a run keeps of them, and the end that a failing one gives it."""
-    from nbmlops.tracking import ipython
-
-    def began(info: Any) -> None:
-        if session := sys.modules.get("nbmlops.tracking.session"):
-            session.cell_begins(info, shell.execution_count)
-
-    def ended(result: Any) -> None:
-        if session := sys.modules.get("nbmlops.tracking.session"):
-            session.cell_ended(result.error_in_exec or result.error_before_exec)
-
-    ipython.record(shell)
-    _followers[id(shell)] = (("pre_run_cell", began), ("post_run_cell", ended))
-    for follower in _followers[id(shell)]:
-        shell.events.register(*follower)
 
 
 def _matcher(magics: NbmlopsMagics) -> Any:

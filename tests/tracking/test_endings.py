@@ -11,6 +11,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from nbmlops.surfaces.python import Operations
+from nbmlops.tracking import sync
 from nbmlops.tracking.mlflow import Tracking
 
 # Each ending is a script of its own: a process that tracks, does that, and leaves. They are forked
@@ -42,12 +43,13 @@ ENDINGS: dict[str, tuple[int, str, str | None]] = {
     "sys.exit(0)": (0, "FINISHED", None),
     "sys.exit(3)": (3, "FAILED", "SystemExit: 3"),
     "sys.exit('no flights')": (1, "FAILED", "SystemExit: no flights"),
-    "import signal; os.kill(os.getpid(), signal.SIGINT); signal.pause()": (-2, "KILLED", "KeyboardInterrupt: "),
+    "import signal; os.kill(os.getpid(), signal.SIGINT); signal.pause()": (-2, "KILLED", "KeyboardInterrupt"),
     "ops.end(); raise ValueError('later')": (1, "FINISHED", None),
     "try: sys.exit(3)\nexcept SystemExit: ops.end()": (0, "FINISHED", None),
     "try: sys.exit(3)\nexcept SystemExit: ops.track('the next')": (0, "FAILED", "SystemExit: 3"),
     "import mlflow; mlflow.end_run('KILLED'); raise ValueError('later')": (1, "KILLED", None),
-    "os.kill(os.getpid(), 9)": (-9, "RUNNING", None),
+    "os.kill(os.getpid(), 9)": (-9, "FAILED", "its process is gone"),
+    "os._exit(4)": (4, "FAILED", "its process is gone"),
 }
 
 
@@ -62,6 +64,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> tuple
     command = [sys.executable, "-c", FORKS, json.dumps(dict(zip(ENDINGS, ENDINGS, strict=True)))]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+    sync.sweep(ops.project.state("journal"), sync.Stores())
     return ops, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
