@@ -6,81 +6,39 @@ and whatever is in doubt, is asked of MLflow's own store behind, after the journ
 
 import atexit
 import functools
-import inspect
 import os
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from multiprocessing import util as workers
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nbmlops.errors import NbmlopsError
-from nbmlops.project import Project, patient
-from nbmlops.tracking import capture, ipython, journal, sender
+from nbmlops.project import Project, find, patient
+from nbmlops.tracking import capture, ipython, journal, sender, session, wording
 from nbmlops.tracking.delivery import Target, UnreachableError, Uploads, drain
 from nbmlops.tracking.journal import Sent, Writer
+from nbmlops.tracking.line import ANSWER_S, Line
 from nbmlops.tracking.overlay import OFFLINE, PLACE, changed, folded, offline_experiment, offline_run, points_of
 from nbmlops.tracking.owner import owner_tags
-from nbmlops.tracking.store import knock, open_plain, plain
+from nbmlops.tracking.store import knock, open_plain, plain, quiet_mlflow
 from nbmlops.tracking.sync import finish, folder_of, open_target
 
-ANSWER_S = 0.9  # that beginning a run waits for the store
-REST_S = 5.0  # that a store which gave no answer is left alone
 FLUSH_S = 20.0  # that a read waits for what was logged before it
+TABLES_S = 120.0  # that the first use of an embedded store waits: its tables may have to be made
+NO_INTENT_S = 25.0  # that a creation waits which could not be found again: longer than a database does
 EXIT_S = 8.0  # that the end of the process waits
 SENDER_AFTER_S = 1.0  # a script that is over by then delivers by itself
-_UNREACHABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED")
-_FORGETS = ("delete", "restore", "_hard_delete", "_mark")
+_FORGETS = {"delete_run", "restore_run", "delete_experiment", "restore_experiment", "delete_logged_model"}
+_FORGETS |= {"_hard_delete_run", "_hard_delete_experiment"}
+INTENT = "nbmlops.id"  # the tag that a run's creation carries: by it a run is found whose answer was lost
+_MODELS = ("create_logged_model", "get_logged_model", "finalize_logged_model")
 
 T = TypeVar("T")
 _stores: list["JournaledStore"] = []
-
-
-class Line:
-    """Whether the store answers: asked in bounded time, and left alone for a while when it did not."""
-
-    def __init__(self) -> None:
-        self._again_at = 0.0
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the store gave no answer a moment ago."""
-        return time.monotonic() < self._again_at
-
-    def cut(self) -> None:
-        """Leave the store alone for a while."""
-        self._again_at = time.monotonic() + REST_S
-
-    def ask(self, act: Callable[[], T], patience_s: float = ANSWER_S) -> T:
-        """Ask in a thread of its own, for no library call can be trusted to give up in time.
-
-        Raises
-        ------
-        UnreachableError
-            No answer, or none that is the store's own.
-        """
-        if self.is_cut:
-            raise UnreachableError("it gave no answer a moment ago")
-        answers: list[T] = []
-        errors: list[BaseException] = []
-
-        def asking() -> None:
-            try:
-                answers.append(act())
-            except BaseException as exc:  # noqa: BLE001  # raised again in the caller's thread
-                errors.append(exc)
-
-        thread = threading.Thread(target=asking, daemon=True)
-        thread.start()
-        thread.join(patience_s)
-        if answers:
-            return answers[0]
-        if errors and not is_unreachable(errors[0]):
-            raise errors[0]
-        self.cut()
-        raise UnreachableError(str(errors[0]) if errors else f"no answer in {patience_s:g} s")
 
 
 class JournaledStore:
@@ -95,35 +53,59 @@ class JournaledStore:
     """
 
     def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
-        self.uri = patient(plain(store_uri))
+        self.uri = patient(_absolute(plain(store_uri)))
         self._artifact_uri = artifact_uri
-        project = Project()
+        project = _project_of(self.uri)
         durability = project.settings.journal.value if project.exists else "page-cache"
         self.writer = Writer(folder_of(project), self.uri, "page-cache" if durability == "off" else durability)
-        self.line = Line()
         self._params: dict[str, dict[str, str]] = {}  # of the runs that are known to take what is logged
+        self._models: set[str] = set()  # logged models that are known to be there
         self._begun: dict[str, Any] = {}  # the runs of this process, as they were when created
         self._ids: dict[str, str] = {}  # of runs begun offline, as far as they are delivered
         self._moments: dict[str, capture.Moment] = {}  # the code, as it was when each run began
         self.data: dict[str, dict[str, str]] = {}  # run id -> name -> digest of the tables it used
         self._has_told = False
-        self._alone()
+        self._inner: Any = None
+        self._begin_process()
         _stores.append(self)
-        os.register_at_fork(after_in_child=self._alone)
+        os.register_at_fork(after_in_child=self._forked)
+        workers.register_after_fork(self, _deliver_at_the_workers_end)
 
-    def _alone(self) -> None:
-        """Begin a journal of one's own, in a new process and in one that was forked."""
+    def _begin_process(self) -> None:
+        """Begin with a journal of which nothing is sent, and with locks that nobody holds."""
+        self.line = Line(self.uri)
         self._sent = 0
-        self._has_called = False
-        self._lock = threading.RLock()
+        self._timer: threading.Timer | None = None
+        self._opening = threading.RLock()
 
-    @functools.cached_property
+    def _forked(self) -> None:
+        """Leave the parent its connections, and the ends of its runs."""
+        self._begin_process()
+        self._moments = {}
+        vars(self).pop("_server", None)
+        for engine in (getattr(self._inner, name, None) for name in ("engine", "read_engine")):
+            if engine is not None:
+                engine.dispose(close=False)
+        if fluent := sys.modules.get("mlflow.tracking.fluent"):
+            atexit.unregister(fluent._safe_end_run)  # it would call the parent's runs FINISHED
+
+    @property
     def inner(self) -> Any:
         """MLflow's own store."""
-        with self._lock:
-            if self.uri.startswith("postgresql"):
-                self.line.ask(lambda: knock(self.uri, 2))
-            return open_plain(self.uri, self._artifact_uri)
+        if self._inner is None:
+            with self._opening:
+                self._inner = self._inner or self._open()
+        return self._inner
+
+    def _open(self) -> Any:
+        if self.uri.startswith("http"):
+            from nbmlops.tracking.once import OnceTracking
+
+            quiet_mlflow()
+            return OnceTracking(self.uri)
+        if self.uri.startswith("postgresql"):
+            self.line.ask(lambda: knock(self.uri, 2), 3.0)
+        return open_plain(self.uri, self._artifact_uri)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -133,76 +115,69 @@ class JournaledStore:
 
     def _pass_on(self, call: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call the plain store, once it has all that was logged before."""
-        self.flush()
+        if not self.flush(is_urgent=True) and self.line.is_cut:
+            raise _away("it could not be asked")
+        args, kwargs = tuple(map(self._real, args)), {name: self._real(value) for name, value in kwargs.items()}
         try:
-            return getattr(self.inner, call)(*map(self._real, args), **{k: self._real(v) for k, v in kwargs.items()})
-        finally:
-            if call.startswith(_FORGETS):
-                self._params.clear()
-                self._begun = {run_id: run for run_id, run in self._begun.items() if run_id not in args}
+            answer = getattr(self.inner, call)(*args, **kwargs)
+        except UnreachableError as exc:
+            raise _away(str(exc)) from exc
+        if call in _FORGETS:
+            self._forget({*args, *kwargs.values()})
+        if call in _MODELS:
+            self._models.add(answer.model_id)
+        return answer
+
+    def _forget(self, ids: set[Any]) -> None:
+        """Forget runs and models that may be gone, so that the store is asked about them."""
+        self._params.clear()
+        self._models.clear()
+        gone = [key for key, run in self._begun.items() if key in ids or run.info.experiment_id in ids]
+        for run_id in gone:
+            del self._begun[run_id]
+            self._moments.pop(run_id, None)
 
     def _real(self, argument: Any) -> Any:
-        """Give the store's id of a run that began offline."""
-        if not self._ids:
-            return argument
+        """Give the store's id of what began offline."""
         if isinstance(argument, list):
             return [self._real(each) for each in argument]
-        return self._ids.get(argument, argument) if isinstance(argument, str) else argument
+        if not isinstance(argument, str):
+            return argument
+        return self._created_experiment(argument) if argument.startswith(OFFLINE) else self._ids.get(argument, argument)
 
     # ------------------------------------------------------------------- logging
     def log_metric(self, run_id: str, metric: Any) -> None:
-        """Log a metric: checked by MLflow's rules, then journaled."""
-        from mlflow.utils.validation import _validate_metric
-
-        _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
-        if self._params_of(run_id) is None:
-            return self._pass_on("log_metric", run_id, metric)
-        return self.write(_metric_line(run_id, metric))
+        """Log a metric."""
+        line = self._worded(lambda: wording.metric_line(run_id, metric, self._models))
+        if line is None or self._params_of(run_id) is None:
+            self._pass_on("log_metric", run_id, metric)
+        else:
+            self.write(line)
 
     def log_param(self, run_id: str, param: Any) -> None:
         """Log a parameter; one that would change is MLflow's to refuse."""
-        from mlflow.utils.validation import _validate_param
-
-        checked = _validate_param(param.key, param.value)
-        known = self._params_of(run_id)
-        if known is None or known.get(checked.key, checked.value) != checked.value:
-            return self._pass_on("log_param", run_id, param)
-        return self._take_params(run_id, [checked])
+        kept = self._worded(lambda: wording.param(param))
+        if kept is None or not self._takes_params(run_id, [kept]):
+            self._pass_on("log_param", run_id, param)
+        else:
+            self._write_params(run_id, [kept])
 
     def set_tag(self, run_id: str, tag: Any) -> None:
         """Set a tag; a new name of the run is MLflow's to give."""
-        from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
-        from mlflow.utils.validation import _validate_tag
-
-        checked = _validate_tag(tag.key, tag.value)
-        if self._params_of(run_id) is None or (tag.key == MLFLOW_RUN_NAME and not self.line.is_cut):
-            return self._pass_on("set_tag", run_id, tag)
-        return self.write(journal.line("tag", run_id, checked.key, str(checked.value)))
+        kept = self._worded(lambda: wording.tag(tag))
+        if kept is None or self._renames([kept]) or self._params_of(run_id) is None:
+            self._pass_on("set_tag", run_id, tag)
+        else:
+            self.write(wording.tag_line(run_id, kept))
 
     def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
         """Log many at once: one write, so a crash keeps the first lines of it or all."""
-        from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
-        from mlflow.utils.validation import (
-            _validate_batch_log_data,
-            _validate_batch_log_limits,
-            _validate_param_keys_unique,
-            _validate_run_id,
-        )
-
-        _validate_run_id(run_id)
-        metrics, params, tags = _validate_batch_log_data(metrics, params, tags)
-        _validate_batch_log_limits(metrics, params, tags)
-        _validate_param_keys_unique(params)
-        known = self._params_of(run_id)
-        changes_one = known is None or any(known.get(each.key, each.value) != each.value for each in params)
-        if (changes_one or any(tag.key == MLFLOW_RUN_NAME for tag in tags)) and not self.line.is_cut:
-            return self._pass_on("log_batch", run_id, metrics, params, tags)
-        self._take_params(run_id, params)
-        lines = [_metric_line(run_id, each) for each in metrics]
-        lines += [journal.line("tag", run_id, each.key, str(each.value)) for each in tags]
-        if lines:
-            self.write(b"".join(lines))
-        return None
+        worded = self._worded(lambda: wording.batch(run_id, metrics, params, tags, self._models))
+        if worded is None or self._renames(worded[2]) or not self._takes_params(run_id, worded[1]):
+            self._pass_on("log_batch", run_id, metrics, params, tags)
+        else:
+            lines = worded[0] + [wording.tag_line(run_id, each) for each in worded[2]]
+            self._write_params(run_id, worded[1], b"".join(lines))
 
     def log_batch_async(self, run_id: str, metrics: Any, params: Any, tags: Any) -> Any:
         """Log many at once: the journal never makes anybody wait, so this is the same call."""
@@ -233,28 +208,48 @@ class JournaledStore:
     end_async_logging = shut_down_async_logging
 
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
-        """Log dataset inputs to a run of this process; to another, MLflow's store does it."""
-        if run_id not in self._begun:
-            return self._pass_on("log_inputs", run_id, datasets=datasets, models=models)
-        from mlflow.protos.service_pb2 import LogInputs
-        from mlflow.utils.proto_json_utils import message_to_json
+        """Log inputs to a run: datasets, and models that are known."""
+        line = self._worded(lambda: wording.inputs_line(run_id, datasets, models, self._models))
+        if line is None or self._params_of(run_id) is None:
+            self._pass_on("log_inputs", run_id, datasets=datasets, models=models)
+        else:
+            self.write(line)
 
-        message = LogInputs(
-            run_id=run_id,
-            datasets=[each.to_proto() for each in datasets or []],
-            models=[each.to_proto() for each in models or []],
-        )
-        self.write(journal.line("inputs", run_id, _loads(message_to_json(message))))
-        return None
+    def _worded(self, word: Callable[[], T | None]) -> T | None:
+        """Word something for the journal; what MLflow refuses, its store words, unless it cannot be asked."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return word()
+        except MlflowException:
+            if self.line.is_cut:
+                raise
+            return None
+
+    def _renames(self, tags: Iterable[Any]) -> bool:
+        """Say whether a tag is the run's name, which is in the run's own record too; offline, the tag must do."""
+        from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+
+        return not self.line.is_cut and any(tag.key == MLFLOW_RUN_NAME for tag in tags)
+
+    def _takes_params(self, run_id: str, params: Iterable[Any]) -> bool:
+        """Say whether a run takes params: it is there, and none of them would change."""
+        known = self._params_of(run_id)
+        return known is not None and all(known.get(each.key, each.value) == each.value for each in params)
+
+    def _write_params(self, run_id: str, params: Iterable[Any], others: bytes = b"") -> None:
+        lines = b"".join(wording.param_line(run_id, each) for each in params) + others
+        if lines:
+            self.write(lines)
+            self._params.setdefault(run_id, {}).update((each.key, each.value) for each in params)
 
     def write(self, lines: bytes) -> None:
         """Journal lines, and see to it that a sender comes for them."""
         self.writer.append(lines)
-        if not self._has_called:
-            self._has_called = True
-            timer = threading.Timer(SENDER_AFTER_S, self._call_sender)
-            timer.daemon = True
-            timer.start()
+        if self._timer is None:
+            self._timer = threading.Timer(SENDER_AFTER_S, self._call_sender)
+            self._timer.daemon = True
+            self._timer.start()
 
     def _call_sender(self) -> None:
         try:
@@ -262,41 +257,38 @@ class JournaledStore:
         except OSError as exc:
             self._tell(f"its sender cannot be started: {exc}")
 
-    def _take_params(self, run_id: str, params: Iterable[Any]) -> None:
-        lines = [journal.line("param", run_id, each.key, str(each.value)) for each in params]
-        if lines:
-            self.write(b"".join(lines))
-            self._params.setdefault(run_id, {}).update((each.key, each.value) for each in params)
-
-    def _params_of(self, run_id: str) -> dict[str, str] | None:
+    def _params_of(self, run_id: Any) -> dict[str, str] | None:
         """Give the parameters of a run that takes what is logged; None for one that does not, which MLflow refuses."""
+        from mlflow.exceptions import MlflowException
+
+        if not isinstance(run_id, str):
+            return None
         if run_id in self._params:
             return self._params[run_id]
         try:
             run = self.line.ask(lambda: self.inner.get_run(self._real(run_id)), FLUSH_S)
+        except MlflowException:
+            return None
         except UnreachableError as exc:
             self._tell(str(exc))
             return {}  # should it be gone, its records will be kept aside
-        if run.info.lifecycle_stage != "active":
-            return None
-        return self._params.setdefault(run_id, dict(run.data.params))
+        return self._params.setdefault(run_id, dict(run.data.params)) if run.info.lifecycle_stage == "active" else None
 
     # --------------------------------------------------------------- runs, begun and ended
     def create_run(self, experiment_id: str, user_id: str, start_time: int, tags: Any, run_name: str | None) -> Any:
         """Create a run in the store when it answers at once, else in the journal."""
         from mlflow.entities import RunTag
 
-        if any(run.info.artifact_uri.startswith(PLACE) for run in self._begun.values()):
-            self.flush(ANSWER_S)  # the run above may have begun offline; any other is in the store already
-        tags = [RunTag(tag.key, self._real(tag.value)) for tag in tags or []]
-        intent = next((tag.value for tag in tags if tag.key == "nbmlops.id"), "")
+        tags = list(tags or [])
+        intent = next((tag.value for tag in tags if tag.key == INTENT), "")
+        patience_s = self._patience() if intent or self.uri.startswith("http") else NO_INTENT_S
         if not intent and self.uri.startswith("http"):  # an answer that is lost on the way must not make a second run
-            tags.append(RunTag("nbmlops.id", intent := uuid.uuid4().hex))
+            tags.append(RunTag(INTENT, intent := uuid.uuid4().hex))
+        if intent and any(tag.key == "nbmlops.pid" for tag in tags):  # should this process not live to hear of it
+            self.write(journal.line("intend", intent))
         try:
-            if str(experiment_id).startswith(OFFLINE):
-                experiment_id = self._created_experiment(str(experiment_id))
             run = self.line.ask(
-                lambda: self.inner.create_run(experiment_id, user_id, start_time, tags, run_name), self._patience()
+                lambda: self._created_run(experiment_id, user_id, start_time, tags, run_name), patience_s
             )
         except UnreachableError as exc:
             self._tell(str(exc))
@@ -305,14 +297,22 @@ class JournaledStore:
         self._own(run)
         return run
 
+    def _created_run(self, experiment_id: str, user_id: str, start_time: int, tags: Any, run_name: str | None) -> Any:
+        from mlflow.entities import RunTag
+
+        if any(_is_offline(self._begun[tag.value]) for tag in tags if tag.value in self._begun):
+            self.flush(ANSWER_S)  # the run above began offline: then it comes first, and gives this one its id
+        real = [RunTag(tag.key, self._real(tag.value)) for tag in tags]
+        return self.inner.create_run(self._real(experiment_id), user_id, start_time, real, run_name)
+
     def _own(self, run: Any) -> None:
         """Take a run that this process began, or goes on with: what is logged to it, and its end, are journaled."""
         run_id, tags = run.info.run_id, run.data.tags
         self._begun[run_id] = run
         if "nbmlops.pid" in tags:
-            intent = tags.get("nbmlops.id", "") if self.uri.startswith("http") else ""
-            self.write(journal.line("begin", run_id, intent))
+            self.write(journal.line("begin", run_id, tags.get("nbmlops.id", "")))
             self._moments[run_id] = capture.begin(Path.cwd())
+            session.began(run_id)
 
     def _keep_captured(self, run_id: str) -> None:
         """Log what the run keeps of its code and environment; the files of it once, with the run above."""
@@ -341,9 +341,16 @@ class JournaledStore:
         """
         self.write(journal.line("file", run_id, {"place": place, "path": path, **self.writer.copy(content)}))
 
+    def keep_model(self, run_id: str, model: dict[str, Any]) -> None:
+        """Journal a logged model, with the copies of its files; its id stands for the store's until it is delivered."""
+        self.write(journal.line("model", run_id, model))
+        self._models.add(model["id"])
+
     def _patience(self) -> float:
-        """Give an embedded store the time to make its tables at its first use."""
-        return ANSWER_S if "inner" in vars(self) or not self.uri.startswith("sqlite") else 120.0
+        """Give a database the time to make its tables at its first use."""
+        if self.uri.startswith("http"):
+            _ = self.inner  # imports, which nobody should count as the server's silence
+        return ANSWER_S if self._inner is not None else TABLES_S
 
     def _begin_offline(self, run_id: str, experiment: str, user: str, at_ms: int, tags: Any, name: str | None) -> Any:
         run = offline_run(run_id, str(experiment), user, at_ms, tags, name)
@@ -364,20 +371,15 @@ class JournaledStore:
         """Set a run's status, end and name; an end in the course of an interrupt is KILLED, whoever calls it FAILED."""
         from mlflow.entities import RunStatus
 
-        if run_id not in self._begun or (run_name and not self.line.is_cut):
+        change = wording.change(run_status, end_time, run_name)
+        if end_time is not None:
+            self._keep_captured(run_id)
+        if run_id not in self._begun or change is None or (run_name and not self.line.is_cut):
             info = self._pass_on("update_run_info", run_id, run_status, end_time, run_name)
             self._go_on(run_id, run_status)
             return info
         if isinstance(sys.exception(), KeyboardInterrupt) and run_status == RunStatus.FAILED:
-            run_status = RunStatus.KILLED
-        change = {
-            "status": RunStatus.to_string(run_status) if run_status is not None else None,
-            "end_time": end_time,
-            "run_name": run_name,
-        }
-        change = {key: value for key, value in change.items() if value is not None}
-        if "end_time" in change:
-            self._keep_captured(run_id)
+            change["status"] = RunStatus.to_string(RunStatus.KILLED)
         self.write(journal.line("update", run_id, change))
         self._begun[run_id] = changed(self._begun[run_id], change)
         return self._begun[run_id].info
@@ -430,9 +432,12 @@ class JournaledStore:
 
     def get_experiment(self, experiment_id: str) -> Any:
         """Give an experiment by its id."""
-        if str(experiment_id).startswith(OFFLINE):
-            return offline_experiment(str(experiment_id).removeprefix(OFFLINE))
-        return self.inner.get_experiment(experiment_id)
+        try:
+            return self.inner.get_experiment(self._real(experiment_id))
+        except UnreachableError as exc:
+            if str(experiment_id).startswith(OFFLINE):
+                return offline_experiment(str(experiment_id).removeprefix(OFFLINE))
+            raise _away(str(exc)) from exc
 
     def _created_experiment(self, offline_id: str) -> str:
         """Give the id of an experiment that was asked for by name while the store was away."""
@@ -441,14 +446,15 @@ class JournaledStore:
         return str(found.experiment_id if found else self.inner.create_experiment(name, None, []))
 
     # ------------------------------------------------------------------ delivery
-    def flush(self, patience_s: float = FLUSH_S, uploads: Uploads = "none") -> bool:
+    def flush(self, patience_s: float = FLUSH_S, uploads: Uploads = "none", *, is_urgent: bool = False) -> bool:
         """Deliver what this process has journaled; False when the store is out of reach or too slow.
 
-        Artifacts are left to the sender, unless `uploads` says otherwise.
+        Artifacts are left to the sender, unless `uploads` says otherwise. A store that gave no answer a
+        moment ago is only asked when it `is_urgent`.
         """
         if not self.writer.is_open or (self._sent >= self.writer.size and uploads == "none"):
             return True
-        if self.line.is_cut:
+        if self.line.is_cut and not is_urgent:
             return False
         wanted, deadline = self.writer.size, time.monotonic() + patience_s
         done = drain(self.writer.path, self._target, patience_s=patience_s, deadline=deadline, uploads=uploads)
@@ -457,6 +463,8 @@ class JournaledStore:
         if done.error:
             self.line.cut()
             self._tell(done.error)
+        elif done.records:
+            self.line.mend()
         return self._sent >= wanted and (uploads == "none" or not done.files)
 
     @functools.cached_property
@@ -472,6 +480,9 @@ class JournaledStore:
 
     def close(self, patience_s: float = EXIT_S) -> None:
         """Deliver what is left in bounded time, and let the journal go; what remains, the next process delivers."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         try:
             if self.flush(patience_s, "all") and self.writer.is_open:
                 path = self.writer.path
@@ -501,49 +512,55 @@ def close_all(patience_s: float = EXIT_S) -> None:
         store.close(patience_s)
 
 
-def _metric_line(run_id: str, metric: Any) -> bytes:
-    extras = {
-        name: value
-        for name in ("model_id", "dataset_name", "dataset_digest")
-        if (value := getattr(metric, name)) is not None
-    }
-    return journal.metric(run_id, metric.key, float(metric.value), int(metric.timestamp), int(metric.step), extras)
+def _deliver_at_the_workers_end(store: JournaledStore) -> None:
+    """Have a worker of ``multiprocessing``, which passes by all other hooks, deliver when it ends."""
+    workers.Finalize(store, store.close, exitpriority=0)
 
 
-def _loads(text: str) -> Any:
-    import json
-
-    return json.loads(text)
+def _is_offline(run: Any) -> bool:
+    return bool(run.info.artifact_uri.startswith(PLACE))
 
 
-def is_unreachable(exc: BaseException) -> bool:
-    """Say whether an error tells of the way to the store, and not of what was asked."""
-    code = getattr(exc, "error_code", None)
-    if code is not None:
-        return code in _UNREACHABLE
-    return isinstance(exc, OSError | UnreachableError) or type(exc).__module__.split(".")[0] in (
-        "sqlalchemy",
-        "requests",
-        "urllib3",
-        "psycopg",
-        "sqlite3",
-    )
+def _away(why: str) -> Any:
+    """Word, as an error of MLflow's, that the store is out of reach."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+
+    return MlflowException(f"The tracking store is out of reach: {why}", TEMPORARILY_UNAVAILABLE)
+
+
+def _absolute(url: str) -> str:
+    """Make an embedded store's path absolute: the working folder may change, and a sender has another."""
+    path, sep, options = url.removeprefix("sqlite:///").partition("?")
+    return f"sqlite:///{Path(path).absolute()}{sep}{options}" if url.startswith("sqlite:///") else url
+
+
+def _project_of(url: str) -> Project:
+    """Find the project that a store belongs to: the one that an embedded store lies in, else the working folder's."""
+    path = Path(url.removeprefix("sqlite:///").partition("?")[0])
+    return Project(find(path.parent)) if url.startswith("sqlite:///") and find(path.parent) else Project()
 
 
 # --------------------------------------------------------------------- entry points
-def tracking_store(store_uri: str, artifact_uri: str | None = None, **_: Any) -> JournaledStore:
-    """Make the tracking store of a ``nbmlops+…`` URL."""
-    return JournaledStore(store_uri, artifact_uri)
+def tracking_store(store_uri: str, artifact_uri: str | None = None, **_: Any) -> Any:
+    """Make the tracking store of a ``nbmlops+…`` URL; a database in this process' memory needs no journal."""
+    if ":memory:" not in store_uri and plain(store_uri) != "sqlite://":
+        return JournaledStore(store_uri, artifact_uri)
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    return _tracking_store_registry.get_store_builder(plain(store_uri))(plain(store_uri), artifact_uri)
 
 
-def registry_store(store_uri: str, tracking_uri: str | None = None, **_: Any) -> Any:
-    """Make the registry store of a ``nbmlops+…`` URL: the plain store's own."""
+def registry_store(store_uri: str, **_: Any) -> Any:
+    """Make the registry store of a ``nbmlops+…`` URL: MLflow's own, whose creations on a server are made safe."""
+    uri = patient(_absolute(plain(store_uri)))
+    if uri.startswith("http"):
+        from nbmlops.tracking.once import OnceRegistry
+
+        quiet_mlflow()
+        return OnceRegistry(uri)
     from mlflow.tracking._model_registry.utils import _get_store_registry
 
-    uri = patient(plain(store_uri))
-    if uri.startswith("sqlite"):
-        open_plain(uri)
+    open_plain(uri)
     # not MLflow's own look-up, which waits for a lock that it holds while it builds this very store
-    builder = _get_store_registry().get_store_builder(uri)
-    takes_tracking = "tracking_uri" in inspect.signature(builder).parameters
-    return builder(store_uri=uri, **({"tracking_uri": plain(tracking_uri)} if takes_tracking and tracking_uri else {}))
+    return _get_store_registry().get_store_builder(uri)(store_uri=uri)
