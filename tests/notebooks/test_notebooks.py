@@ -16,6 +16,7 @@ PARAMETERS: dict[str, list[tuple[str, str, Any]]] = {
     "03_promote": [("name", "str", "delays")],
     "04_deploy": [("name", "str", "delays")],
     "05_drift": [("months", "list", [3, 6, 9])],
+    "06_tracking": [("month", "int", 1), ("deepest", "int", 9)],
 }
 
 
