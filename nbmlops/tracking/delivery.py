@@ -8,7 +8,6 @@ Artifacts go after all else, one by one: neither their size nor a place that ref
 import contextlib
 import hashlib
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -184,16 +183,19 @@ def drain(
 def end_orphans(path: Path, target: Callable[[], Target]) -> list[str]:
     """End the runs that a journal's writer, which has ended, left open: FAILED, unless somebody gave them an end."""
     work, ended = _Delivery(path, target, str), []
-    for run_id in list(work.sent.open):
-        real = work.real(run_id)
+    for run_id, intent in list(work.sent.open.items()):
+        begun = work.target.created(intent) if intent == run_id else [work.real(run_id)]
         try:
-            if work.target.state(real)[0] == "RUNNING":
-                work.target.log_batch(_tagged(real, "nbmlops.error", GONE))
-                work.target.update_run(real, {"status": "FAILED", "end_time": int(time.time() * 1000)})
-                ended.append(real)
-            work.close_run(run_id)
+            for real in begun[:1]:
+                if work.target.state(real)[0] == "RUNNING":
+                    work.target.log_batch(_tagged(real, "nbmlops.error", GONE))
+                    journal.crash_point("before-end")
+                    work.target.update_run(real, {"status": "FAILED", "end_time": int(time.time() * 1000)})
+                    ended.append(real)
+                work.close_run(run_id, real)
         except RejectedError:  # deleted meanwhile
-            work.sent.open.pop(run_id, None)
+            continue
+    work.sent.open.clear()
     work.sent.save(path)
     return ended
 
@@ -303,10 +305,10 @@ class _Delivery:
         """Write down how far it is; where the disk is full it is known until this process ends, which is enough."""
         self.sent.offset, self.sent.error, self.sent.stumbles, self.sent.stumbled_at = offset, "", 0, 0.0
         self.count += count
-        _crash_point("before-sent")
+        journal.crash_point("before-sent")
         with contextlib.suppress(OSError):
             self.sent.save(self.path)
-        _crash_point("after-sent")
+        journal.crash_point("after-sent")
 
     def _send(self, batch: Batch) -> None:
         """Log a batch; when it is refused, log its records one by one, and keep those aside that are guilty."""
@@ -361,6 +363,7 @@ class _Delivery:
         """Deliver a record that stands alone; one that is refused, or that nobody knows, is kept aside."""
         kind, run_id, *rest = record
         acts: dict[str, Callable[..., None]] = {
+            "intend": self._intend,
             "begin": self._begin,
             "create": self._create,
             "update": self._update,
@@ -384,8 +387,13 @@ class _Delivery:
         except RejectedError as exc:
             self._reject([record], str(exc))
 
+    def _intend(self, intent: str) -> None:
+        """Take note that the journal's writer asks the store for a run: it may die before it hears of it."""
+        self.sent.open[intent] = intent
+
     def _begin(self, run_id: str, intent: str = "") -> None:
         """Take note that the journal's writer owns a run: it ends with its writer, if nobody ends it before."""
+        self.sent.open.pop(intent, "")
         self.sent.open[run_id] = intent
 
     def _create(self, intent: str, wanted: dict[str, Any]) -> None:
@@ -394,11 +402,11 @@ class _Delivery:
 
         def created() -> str:
             found = self.target.created(intent)
-            _crash_point("before-create")
+            journal.crash_point("before-create")
             return found[0] if found else self.target.create_run(intent, {**wanted, "tags": tags})
 
         self.sent.ids[intent] = self._try("", created)
-        _crash_point("after-create")
+        journal.crash_point("after-create")
         self._begin(intent, intent)
 
     def _model(self, run_id: str, model: dict[str, Any]) -> None:
@@ -410,18 +418,17 @@ class _Delivery:
             return found or self.target.create_model(real, model)
 
         self.sent.ids[intent], self.sent.ids[f"{intent}/place"] = self._try(real, created)
-        _crash_point("after-create-model")
+        journal.crash_point("after-create-model")
 
     def _update(self, run_id: str, change: dict[str, Any]) -> None:
         real = self.real(run_id)
         self._try(real, lambda: self.target.update_run(real, change))
         if "end_time" in change:
-            self.close_run(run_id)
+            self.close_run(run_id, real)
 
-    def close_run(self, run_id: str) -> None:
-        """Set right, once a run has ended, what went wrong on its way."""
-        real, intent = self.real(run_id), self.sent.open.pop(run_id, "")
-        if intent:  # a request to create it that was slow, or was made twice, is found here
+    def close_run(self, run_id: str, real: str) -> None:
+        """Once a run has ended, take away what a request to create it made that was slow, or was made twice."""
+        if intent := self.sent.open.pop(run_id, ""):
             for double in set(self.target.created(intent)) - {real}:
                 self.target.delete_run(double)
 
@@ -449,9 +456,9 @@ class _Delivery:
         self.sent.files.remove(place)
         self.sent.uploads_failed, self.sent.upload_after, self.sent.upload_error = 0, 0.0, ""
         self.count += 1
-        _crash_point("before-uploaded")
+        journal.crash_point("before-uploaded")
         self.sent.save(self.path)
-        _crash_point("after-uploaded")
+        journal.crash_point("after-uploaded")
         for copy in spent:
             copy.unlink(missing_ok=True)
         return True
@@ -529,9 +536,3 @@ def _halves(batch: Batch) -> Iterable[Batch]:
         for record in part:
             half.add(record)
         yield half
-
-
-def _crash_point(name: str) -> None:
-    """Die here when a test of crashes asks for it."""
-    if os.environ.get("NBMLOPS_CRASH_AT") == name:
-        os.kill(os.getpid(), signal.SIGKILL)

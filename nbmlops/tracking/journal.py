@@ -23,6 +23,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -64,7 +65,8 @@ def metric(
 def line(kind: str, run_id: str, *rest: Any) -> bytes:
     """Word any other record: ``param`` and ``tag`` (key, value), ``create``, ``update``, ``inputs`` (one mapping).
 
-    ``begin`` says that the journal's writer owns the run; the id that its creation carried may follow.
+    ``begin`` says that the journal's writer owns the run; the id that its creation carried may follow, and
+    ``intend`` with this id alone goes before a run is asked for.
     ``file`` stands for an artifact: the place it belongs under, its path there, and its copy in the journal.
     """
     return orjson.dumps([kind, run_id, *rest], None, orjson.OPT_APPEND_NEWLINE)
@@ -472,6 +474,7 @@ def retry(path: Path) -> int:
 def discard(path: Path) -> None:
     """Remove a journal that is delivered and has no writer; refused records stay, with the files they speak of."""
     path.unlink(missing_ok=True)  # first: without the others it would be delivered anew
+    crash_point("in-discard")
     _remove_companions(path)
 
 
@@ -501,3 +504,9 @@ def _is_stale(path: Path) -> bool:
         return time.time() - path.stat().st_mtime > _STALE_S
     except FileNotFoundError:
         return False
+
+
+def crash_point(name: str) -> None:
+    """Die here when a test of crashes asks for it."""
+    if os.environ.get("NBMLOPS_CRASH_AT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)

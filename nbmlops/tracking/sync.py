@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from nbmlops.project import Project, patient
 from nbmlops.tracking import delivery, journal
@@ -65,6 +66,14 @@ class Stores:
         self._known = [patient(plain(url)) for url in (*known, *variables) if url]
         self._open: dict[str, Target] = {}
         self._timeout_s = timeout_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let all connections go."""
+        for target in self._open.values():
+            target.close()
 
     def of(self, path: Path) -> Callable[[], Target]:
         """Give the call that opens the store which a journal is meant for."""
