@@ -56,11 +56,13 @@ def serve(folder: Path) -> None:
     stores, patience = Stores(), Patience()
     pause, alone_since, beaten_at = PAUSE_S[0], time.monotonic(), time.monotonic()
     while folder.is_dir():
+        # asked first: who dies during a sweep, whose first imports take seconds, has his journal finished by the next
+        has_company = any(journal.has_writer(path) for path in journal.journals(folder))
         done = sweep(folder, stores, patience_s=0.2, uploads="due", is_due=patience.is_due)
         for each in done:
             patience.heard(each)
         now = time.monotonic()
-        if any(journal.has_writer(path) for path in journal.journals(folder)):
+        if has_company:
             alone_since = now
         if now - alone_since > (GIVE_UP_S if waiting(folder).records else LINGER_S):
             return
