@@ -83,6 +83,7 @@ def _executed(job: dict[str, Any], report: Callable[..., None]) -> dict[str, Any
     """Execute a job's draft in place; say how it ended."""
     import papermill
 
+    os.environ.pop("MLFLOW_RUN_ID", None)  # of a run above: a run of the notebook's own is meant
     os.environ.update(job["environment"])
     draft = job["draft"].replace("{", "{{").replace("}", "}}")  # papermill fills paths in
     progress = _Progress(report)

@@ -374,6 +374,8 @@ class JournaledStore:
         change = wording.change(run_status, end_time, run_name)
         if end_time is not None:
             self._keep_captured(run_id)
+        if run_id == os.environ.get("NBMLOPS_RUN"):  # of the process above, which tells its end
+            return self._visited(run_id).info
         if run_id not in self._begun or change is None or (run_name and not self.line.is_cut):
             info = self._pass_on("update_run_info", run_id, run_status, end_time, run_name)
             self._go_on(run_id, run_status)
@@ -383,6 +385,13 @@ class JournaledStore:
         self.write(journal.line("update", run_id, change))
         self._begun[run_id] = changed(self._begun[run_id], change)
         return self._begun[run_id].info
+
+    def _visited(self, run_id: str) -> Any:
+        """Go on with the run of the process above: it stays that one's, but what it keeps of the code is known here."""
+        if run_id not in self._begun:
+            self._begun[run_id] = self._pass_on("get_run", run_id)
+            self._moments[run_id] = capture.begin(Path.cwd())
+        return self._begun[run_id]
 
     def _go_on(self, run_id: str, status: Any) -> None:
         """Own a run that another process began and this one goes on with, as ``mlflow.start_run(run_id)`` does."""

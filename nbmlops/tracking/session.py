@@ -46,7 +46,7 @@ class Cell:
         bodies = [frame for frame in frames if "run_cell_magic(" not in (frame.line or "")]
         lines = self.source.splitlines()
         number = bodies[0].lineno if bodies else None
-        if number and self.source.lstrip().startswith("%%"):
+        if number and len(bodies) < len(frames):
             number += 1
         if number is None or number > len(lines):
             return f"[In {self.count}]: {next((line for line in lines if line.strip()), '').strip()}"
@@ -102,6 +102,8 @@ def begin(project: "Project", name: str | None, *, nested: bool = False, tags: d
         if not nested:
             settle()
         watch()
+        if os.environ.get("MLFLOW_RUN_ID") == os.environ.get("NBMLOPS_RUN"):  # a run under that one, not that one
+            os.environ.pop("MLFLOW_RUN_ID", None)
         _process.uri = tracking.uri
         mlflow = tracking.mlflow
         run = mlflow.start_run(
