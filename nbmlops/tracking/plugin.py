@@ -279,11 +279,12 @@ class JournaledStore:
         """Create a run in the store when it answers at once, else in the journal."""
         from mlflow.entities import RunTag
 
-        tags = list(tags or [])
-        intent = next((tag.value for tag in tags if tag.key == INTENT), "")
-        patience_s = self._patience() if intent or self.uri.startswith("http") else NO_INTENT_S
-        if not intent and self.uri.startswith("http"):  # an answer that is lost on the way must not make a second run
-            tags.append(RunTag(INTENT, intent := uuid.uuid4().hex))
+        has_intent = self.uri.startswith("http") or any(tag.key == INTENT for tag in tags or [])
+        intent = uuid.uuid4().hex if has_intent else ""
+        tags = [tag for tag in tags or [] if tag.key != INTENT]  # one that was taken over from another run is not its own
+        if intent:  # an answer that is lost on the way must not make a second run
+            tags.append(RunTag(INTENT, intent))
+        patience_s = self._patience() if intent else NO_INTENT_S
         if intent and any(tag.key == "nbmlops.pid" for tag in tags):  # should this process not live to hear of it
             self.write(journal.line("intend", intent))
         try:
