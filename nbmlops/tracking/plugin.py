@@ -281,7 +281,7 @@ class JournaledStore:
 
         has_intent = self.uri.startswith("http") or any(tag.key == INTENT for tag in tags or [])
         intent = uuid.uuid4().hex if has_intent else ""
-        tags = [tag for tag in tags or [] if tag.key != INTENT]  # one that was taken over from another run is not its own
+        tags = [tag for tag in tags or [] if tag.key != INTENT]  # another run may have the same tags
         if intent:  # an answer that is lost on the way must not make a second run
             tags.append(RunTag(INTENT, intent))
         patience_s = self._patience() if intent else NO_INTENT_S
