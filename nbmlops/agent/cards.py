@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from nbmlops.agent.waiting import NOTHING, Unsent
 from nbmlops.tracking.runs import Run
 from nbmlops.verb import Result
 
@@ -102,12 +103,37 @@ class Status(Result):
     endpoints: tuple[EndpointRow, ...]
     last_drift: LastDrift | None
     settings: tuple[SettingRow, ...]
+    unsent: Unsent = NOTHING
 
     @property
     def headline(self) -> str:
         """The state in one line."""
         n = len(self.attention)
         return f"{self.name}: {f'{n} to look at' if n else 'all is well'}"
+
+
+@dataclass(frozen=True)
+class Synced(Result):
+    """What `sync` delivered, what the stores refused, what is left and why, and which runs it gave their end."""
+
+    records: int
+    files: int
+    rejected: int
+    reasons: tuple[str, ...]
+    ended: tuple[str, ...]
+    left: int
+    why: str = ""
+    dry_run: bool = False
+
+    @property
+    def headline(self) -> str:
+        """How it went, in one line."""
+        would = "would be " if self.dry_run else ""
+        parts = [f"{self.records:,} records {would}sent" + (f", {self.files:,} files uploaded" * (self.files > 0))]
+        parts += [f"{self.rejected:,} rejected"] if self.rejected else []
+        parts += [f"runs {would}ended: {', '.join(self.ended)}"] if self.ended else []
+        parts += [f"{self.left:,} left"] if self.left else []
+        return "; ".join(parts) + (f": {self.why}" if self.why else "")
 
 
 @dataclass(frozen=True)
@@ -196,6 +222,7 @@ def attention_of(
     orphans: tuple[Run, ...],
     endpoints: tuple[EndpointRow, ...],
     last_drift: LastDrift | None,
+    unsent: Unsent = NOTHING,
 ) -> tuple[Attention, ...]:
     """Collect what needs a person, worst first.
 
@@ -206,6 +233,8 @@ def attention_of(
     (Attention(what='endpoint delays is dead', mend='doctor --fix'),)
     """
     found = [Attention(f"{row.name}: {row.status}", "doctor") for row in settings if row.status not in ("", "answers")]
+    if unsent.is_held_up or unsent.rejected:
+        found.append(Attention(f"journal: {unsent.headline}", "sync" if unsent.is_held_up else "sync --retry"))
     found += [
         Attention(f"endpoint {row.name} is {row.status}", mend)
         for row in endpoints

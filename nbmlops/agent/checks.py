@@ -5,18 +5,20 @@ import importlib.metadata
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from nbmlops.agent import files
 from nbmlops.agent.cards import Check, deploy_again, disk_check
+from nbmlops.agent.waiting import waiting_of
 from nbmlops.errors import ConflictError, NbmlopsError
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking import git
-from nbmlops.tracking.owner import owner_is_dead
+from nbmlops.tracking import git, journal, reaper, sender, sync
 
+PATIENCE_S = 5.0  # with another process that delivers a journal now
 Mend = tuple[str, Callable[[], object]]  # what was mended, once the call has done it
 
 
@@ -25,6 +27,7 @@ def check_all(project: Project) -> list[Check]:
     checks: list[tuple[str, Callable[[Project], Check]]] = [
         ("tracking", _tracking),
         ("ledger", _ledger),
+        ("journal", _journal),
         ("runs", _runs),
         ("endpoints", _endpoints),
         ("leftovers", _leftovers),
@@ -77,32 +80,48 @@ def _ledger(project: Project) -> Check:
     return Check("ledger", "ok", f"{scrub_text(project.settings.ledger.value)} answers, its {count} events are whole")
 
 
+def _journal(project: Project) -> Check:
+    folder = sync.folder_of(project)
+    found = waiting_of(project)
+    if (trouble := _unwritable(folder)) is not None:
+        return Check(
+            "journal", "fail", f"{folder} cannot be written: {trouble}", "Free some space, or its permissions."
+        )
+    if found.is_held_up:
+        return Check("journal", "warn", found.headline, "sync")
+    if found.rejected:
+        return Check("journal", "warn", found.headline, "sync --retry")
+    writers = sum(journal.has_writer(path) for path in journal.journals(folder))
+    if found.records and not sender.is_running(folder):
+        return Check("journal", "warn", f"{found.headline}, and no process delivers it", "sync")
+    return Check("journal", "ok", f"{found.headline or 'all is delivered'}, {writers} write now")
+
+
+def _unwritable(folder: Path) -> str | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b" " * 4096)
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return None
+
+
 # ----------------------------------------------------------------- what is alive
-def _orphans(project: Project) -> list[Any]:
-    from nbmlops.tracking.mlflow import Tracking
-
-    return [run for run, tags in project.open(Tracking).running() if owner_is_dead(tags)]
-
-
 def _runs(project: Project) -> Check:
-    if orphans := _orphans(project):
-        names = ", ".join(run.name for run in orphans[:5])
-        return Check("runs", "warn", f"{len(orphans)} RUNNING, but their processes are gone: {names}", "doctor --fix")
+    if dead := reaper.dead(project):
+        names = ", ".join(run.name for run in dead[:5])
+        return Check("runs", "warn", f"{len(dead)} RUNNING, but their processes are gone: {names}", "doctor --fix")
     return Check("runs", "ok", "every RUNNING run has its process")
 
 
 def _mend_runs(project: Project) -> Iterator[Mend]:
-    for run in _orphans(project):
-        yield f"run {run.name} ended FAILED", functools.partial(_end_orphan, project, run.run_id)
+    for run in reaper.reap(project, patience_s=PATIENCE_S):
+        yield f"run {run.name} ended {run.status}", _nothing
 
 
-def _end_orphan(project: Project, run_id: str) -> None:
-    from nbmlops.tracking.mlflow import Tracking, translated
-
-    client = project.open(Tracking).client
-    with translated("The run's end"):
-        client.set_tag(run_id, "nbmlops.error", "its process is gone")
-        client.set_terminated(run_id, "FAILED")
+def _nothing() -> None:
+    """Do what is left to do of something that is mended already."""
 
 
 def _of_status(project: Project, status: str) -> list[Any]:

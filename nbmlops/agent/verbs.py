@@ -1,9 +1,9 @@
-"""The project's own verbs: `init`, `status`, `doctor`, and `show`, which looks at every layer below."""
+"""The project's own verbs: `init`, `status`, `doctor`, `sync`, `export`, and `show`, which looks at every layer."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nbmlops.agent.cards import (
     Champion,
@@ -13,15 +13,17 @@ from nbmlops.agent.cards import (
     LastDrift,
     SettingRow,
     Status,
+    Synced,
     VersionCard,
     attention_of,
 )
-from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, UsageError, nearest
+from nbmlops.agent.waiting import waiting_of
+from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import FILE, STATE, Project
 from nbmlops.registry.versions import CHAMPION
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.runs import Run
-from nbmlops.verb import AnyRef, Rows, verb
+from nbmlops.verb import AnyRef, Rows, RunRef, verb
 
 
 @verb
@@ -108,8 +110,9 @@ def status(project: Project) -> Status:
     Returns
     -------
     Status
-        What needs attention, runs, champions, endpoints, the last drift report, and every
-        setting with its source. A store out of reach is told of, not raised.
+        What needs attention, runs, champions, endpoints, the last drift report, what the
+        journal has not delivered, and every setting with its source. A store out of reach
+        is told of, not raised.
 
     Raises
     ------
@@ -154,8 +157,9 @@ def status(project: Project) -> Status:
     if states["ledger"] == "answers":
         endpoints = _endpoints(project)
         drift = _last_drift(project)
-    attention = attention_of(settings, orphans, endpoints, drift)
-    return Status(attention, found.name.value, str(project.root), active, champions, endpoints, drift, settings)
+    unsent = waiting_of(project)
+    attention = attention_of(settings, orphans, endpoints, drift, unsent)
+    return Status(attention, found.name.value, str(project.root), active, champions, endpoints, drift, settings, unsent)
 
 
 @verb
@@ -194,6 +198,104 @@ def doctor(project: Project, *, fix: bool = False) -> Diagnosis:
 
 
 @verb
+def sync(project: Project, *, retry: bool = False, dry_run: bool = False) -> Synced:
+    """Deliver what the journals hold, and end the runs whose process is gone.
+
+    Delivers every journal of the project and of the user's own folder, each to
+    the store that it names, in order and exactly once. A record that a store
+    refuses is kept aside with the reason, and holds up no other.
+
+    Parameters
+    ----------
+    retry
+        Try rejected records once more.
+    dry_run
+        Only count what waits.
+
+    Returns
+    -------
+    Synced
+        What was sent, uploaded and rejected, the runs that were ended, and what is left.
+
+    Raises
+    ------
+    StoreError
+        Something could not be delivered; it stays in the journal.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> run = ops.track("baseline")
+    >>> ops.sync().left
+    0
+
+    Plain code
+    ----------
+    import mlflow
+
+    mlflow.flush_async_logging()
+    """
+    from nbmlops.agent import deliver
+
+    done = deliver.planned(project) if dry_run else deliver.delivered(project, retry=retry)
+    if done.left and not dry_run:
+        raise StoreError(f"{done.headline}. Nothing is lost: it stays in the journal.", "doctor")
+    return done
+
+
+@verb
+def export(
+    project: Project, run: RunRef, *, to: Literal["py", "notebook", "bundle"] = "py", output: str | None = None
+) -> Any:
+    """Write a run as plain Python, as a notebook, or as one archive that holds everything.
+
+    Parameters
+    ----------
+    run
+        The run.
+    to
+        ``py``: the executed cells as a script without magics. ``notebook``: as a notebook. ``bundle``: a
+        zip archive with its parameters, metrics, files, source, changes, environment and commit.
+    output
+        Path of the file; without it the run's name in the working folder. A file that is there is refused.
+
+    Returns
+    -------
+    Exported
+        The file and its size.
+
+    Raises
+    ------
+    UsageError
+        The file is there already.
+    ConflictError
+        The run keeps no source.
+    NotFoundError
+        There is no such run.
+    StoreError
+        The file cannot be written, or the run's store is out of reach.
+
+    Examples
+    --------
+    >>> ops = getfixture("ops")
+    >>> run = ops.track("baseline")
+    >>> run = ops.end()
+    >>> ops.export("baseline", to="bundle")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    nbmlops.errors.ConflictError: Run baseline (...) keeps no source...
+
+    Plain code
+    ----------
+    import mlflow
+
+    mlflow.artifacts.download_artifacts(run_id=$run, dst_path=$output)
+    """
+    from nbmlops.tracking.export import exported
+
+    return exported(project, run, to, output)
+
+
+@verb
 def show(project: Project, what: AnyRef | None = None) -> Any:
     """Show one run, model or endpoint.
 
@@ -226,11 +328,13 @@ def show(project: Project, what: AnyRef | None = None) -> Any:
 
     print(mlflow.MlflowClient($tracking).get_run($what))
     """
+    from nbmlops.tracking.reading import in_full
+
     if what is None:
         newest = _tracking(project).newest(1)
         if not newest:
             raise NotFoundError("There is no run yet.", "Track one: `track NAME`")
-        return newest[0]
+        return in_full(project, newest[0])
     endpoints = {each.name: each for each in _endpoint_rows(project)}
     if what in endpoints:
         return endpoints[what]
@@ -238,7 +342,7 @@ def show(project: Project, what: AnyRef | None = None) -> Any:
     if re.split("[/@]", what)[0] in models:
         return _version_card(project, what)
     try:
-        return _tracking(project).find(what)
+        return in_full(project, _tracking(project).find(what))
     except NotFoundError as exc:
         known = [*endpoints, *models, *(run.name for run in _tracking(project).newest(1000))]
         raise NotFoundError(f"There is no run, model or endpoint {what!r}.", nearest(what, known)) from exc
@@ -271,6 +375,7 @@ def _endpoint_rows(project: Project) -> Rows[Any]:
 
 def _reach(project: Project) -> None:
     project.notify(f"tracking store {scrub_text(project.settings.tracking.value)}")
+    _tracking(project).reach()
     _ = _tracking(project).experiment_id
     project.notify(f"ledger {scrub_text(project.settings.ledger.value)}")
     _ledger(project).close()

@@ -16,9 +16,10 @@ from nbmlops.pipelines.contract import shown
 from nbmlops.pipelines.process import Executor, ending_in_order
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking import git
+from nbmlops.tracking import capture, ipython, journal
 from nbmlops.tracking.mlflow import Tracking
 from nbmlops.tracking.owner import owner_tags
+from nbmlops.tracking.source import Executed, cells_of, executions_in
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,14 @@ class Begun:
     """A run that MLflow knows, and where its output notebook will appear."""
 
     tracking: Tracking
-    run_id: str
+    run: record.Begun
     output: Path
+    moment: capture.Moment
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.run.run_id
 
     @property
     def draft(self) -> Path:
@@ -110,7 +117,7 @@ def execute(project: Project, plan: Plan) -> nb.NotebookRun:
         except BaseException as exc:  # noqa: BLE001  # raised again below, when the run has its end
             executor.stop()
             failure = exc
-        _finish(begun, plan, trace, failure)
+        _finish(project, begun, plan, trace, failure)
     if failure:
         raise failure
     return nb.NotebookRun(
@@ -126,9 +133,10 @@ def execute(project: Project, plan: Plan) -> nb.NotebookRun:
 
 def _begin(project: Project, plan: Plan) -> Begun:
     tracking = project.open(Tracking)
-    run_id = record.begin(tracking, plan.notebook.stem, shown(plan.effective), _tags(project, plan.notebook))
-    name = f"{plan.notebook.stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_id[:8]}.ipynb"
-    return Begun(tracking, run_id, plan.output or project.state("runs", name))
+    moment = capture.begin(plan.notebook.parent)
+    run = record.begin(tracking, plan.notebook.stem, shown(plan.effective), _tags(project, plan.notebook))
+    name = f"{plan.notebook.stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run.run_id[:8]}.ipynb"
+    return Begun(tracking, run, plan.output or project.state("runs", name), moment)
 
 
 def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared) -> dict[str, Any]:
@@ -141,6 +149,8 @@ def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared) -> d
             **prepared.environment,
             "NBMLOPS_PROJECT": str(project.root),
             "NBMLOPS_RUN": begun.run_id,
+            journal.ABOVE: begun.run_id if begun.run.is_offline else "",
+            ipython.NOTEBOOK: str(plan.notebook),
             "MLFLOW_TRACKING_URI": begun.tracking.uri,
             "MLFLOW_REGISTRY_URI": begun.tracking.uri,
             "MLFLOW_EXPERIMENT_NAME": begun.tracking.experiment,
@@ -149,10 +159,7 @@ def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared) -> d
 
 
 def _tags(project: Project, notebook: Path) -> dict[str, str]:
-    name = _named(project, notebook)
-    tags = {"nbmlops.notebook": name, "mlflow.source.name": name, "mlflow.source.type": "NOTEBOOK"}
-    commit = git.head(notebook.parent)
-    return tags | owner_tags() | {"mlflow.user": actor()} | ({"mlflow.source.git.commit": commit} if commit else {})
+    return capture.source_tags(project.root, str(notebook)) | owner_tags() | {"mlflow.user": actor()}
 
 
 def _named(project: Project, notebook: Path) -> str:
@@ -186,19 +193,23 @@ def _cell_error(trace: Trace, name: str, hint: str) -> NbmlopsError:
     return CellError(f"{name} failed with {cause} ({trace.cell()})", hint, cell=trace.cell())
 
 
-def _finish(begun: Begun, plan: Plan, trace: Trace, failure: BaseException | None) -> None:
+def _finish(project: Project, begun: Begun, plan: Plan, trace: Trace, failure: BaseException | None) -> None:
     """Give the run and its output notebook their end; what fails meanwhile never hides why the notebook failed."""
     tags = {} if failure is None else _failure_tags(failure, trace)
     status = "FINISHED" if failure is None else "FAILED" if isinstance(failure, Exception) else "KILLED"
     output: Path | None = begun.output
     troubles: list[NbmlopsError] = []
     try:
-        _settle(begun, plan, trace, failure)
+        content = _settle(begun, plan, trace, failure)
+        record.keep(begun.tracking, begun.run_id, begun.moment, _executed(plan, trace, content))
     except NbmlopsError as exc:
         troubles.append(exc)
-        output, status = None, "FAILED" if failure is None else status
+        output = begun.output if begun.output.exists() else None
+        status = "FAILED" if failure is None else status
     try:
-        record.end(begun.tracking, begun.run_id, status, tags, output)
+        is_told = record.deliver(project, begun.tracking)
+        record.end(begun.tracking, begun.run_id, status, tags, output, below=is_told)
+        record.deliver(project, begun.tracking)
     except NbmlopsError as exc:
         troubles.append(exc)
     for trouble in troubles:
@@ -213,7 +224,12 @@ def _failure_tags(failure: BaseException, trace: Trace) -> dict[str, str]:
     return {"nbmlops.error": error[:500]} | ({"nbmlops.cell": cell} if (cell := trace.cell()) else {})
 
 
-def _settle(begun: Begun, plan: Plan, trace: Trace, failure: BaseException | None) -> None:
+def _executed(plan: Plan, trace: Trace, content: nb.Content) -> Executed:
+    """Tell what the kernel executed, from the output notebook."""
+    return Executed(str(plan.notebook), executions_in(content), cells_of(trace.prepared.content))
+
+
+def _settle(begun: Begun, plan: Plan, trace: Trace, failure: BaseException | None) -> nb.Content:
     """Make the output notebook out of the draft, true also where the kernel or its process died."""
     try:
         content = nb.read(begun.draft)
@@ -225,3 +241,4 @@ def _settle(begun: Begun, plan: Plan, trace: Trace, failure: BaseException | Non
     notes = content.setdefault("metadata", {}).setdefault("papermill", {})
     notes |= {"input_path": str(plan.notebook), "output_path": str(begun.output)}
     nb.write(content, begun.output, begun.draft)
+    return content

@@ -2,37 +2,103 @@
 
 import contextlib
 import os
+import tempfile
+import time
+import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nbmlops.errors import StoreError
+from nbmlops.project import Project
+from nbmlops.tracking import capture, journal, sync
 from nbmlops.tracking.mlflow import Tracking, translated
+from nbmlops.tracking.overlay import PLACE
+from nbmlops.tracking.source import Executed
+from nbmlops.tracking.store import is_journaled
+
+DELIVER_S = 8.0  # that a run's end waits for what was logged in its kernel
+ANSWER_S = 3.0  # that its store may take to answer once
 
 
-def begin(tracking: Tracking, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-    """Begin a run, under the headless notebook that this process may be in; give its id."""
+@dataclass(frozen=True)
+class Begun:
+    """A run that has begun; offline it has an id of the journal's until it is delivered."""
+
+    run_id: str
+    is_offline: bool = False
+
+
+def begin(tracking: Tracking, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> Begun:
+    """Begin a run, under the headless notebook that this process may be in; with its store away, in the journal."""
+    tags = {"nbmlops.id": uuid.uuid4().hex, **tags}
     if above := os.environ.get("NBMLOPS_RUN"):
-        tags = {**tags, "mlflow.parentRunId": above}
+        tags["mlflow.parentRunId"] = above
     with translated("The notebook's run"):
-        begun = tracking.client.create_run(tracking.experiment_id, tags=dict(tags), run_name=name)
+        begun = tracking.client.create_run(tracking.experiment_id, tags=tags, run_name=name)
     run_id = str(begun.info.run_id)
+    if is_journaled(tracking.uri):
+        tracking.store.forgo_capture(run_id)  # this process executes none of its cells
     try:
         tracking.log(run_id, {}, parameters, {}, 0, [])
     except BaseException:
         tracking.client.set_terminated(run_id, "FAILED")
         raise
-    return run_id
+    return Begun(run_id, str(begun.info.artifact_uri).startswith(PLACE))
 
 
-def end(tracking: Tracking, run_id: str, status: str, tags: Mapping[str, str], output: Path | None) -> None:
-    """End a run with its output notebook; what it had open under it died with the kernel, and failed."""
+def keep(tracking: Tracking, run_id: str, moment: capture.Moment, executed: Executed) -> None:
+    """Keep with a run what it was made from: executed source, verdict, code, environment."""
+    with tempfile.TemporaryDirectory(prefix="nbmlops-") as scratch, translated("The notebook's run"):
+        for name, text in capture.files(moment, executed).items():
+            path = Path(scratch, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="")
+        tracking.log(run_id, {}, {}, capture.facts(moment, executed), 0, [])
+        tracking.client.log_artifacts(run_id, scratch)
+
+
+def deliver(project: Project, tracking: Tracking) -> bool:
+    """Deliver the journals of kernels that are gone and of this process, in bounded time.
+
+    Runs that a dead kernel left open end with that. Gives False when something is left.
+    """
+    if not is_journaled(tracking.uri):
+        return True
+    folder = sync.folder_of(project)
+    ours = [path for path in journal.journals(folder) if _is_ours(path) or not journal.has_writer(path)]
+    if not ours:
+        return True
+    stores = sync.Stores([tracking.url], ANSWER_S)
+    deadline = time.monotonic() + DELIVER_S
+    with contextlib.suppress(OSError):
+        sync.sweep(folder, stores, deadline=deadline, patience_s=ANSWER_S, is_due=ours.__contains__)
+    return not any(path.exists() and journal.unsent(path) for path in ours)
+
+
+def _is_ours(path: Path) -> bool:
+    header = journal.header_of(path)
+    return header is not None and header.pid == os.getpid()
+
+
+def end(
+    tracking: Tracking, run_id: str, status: str, tags: Mapping[str, str], output: Path | None, *, below: bool = True
+) -> None:
+    """End a run with its output notebook; what it had open under it died with the kernel, and failed.
+
+    `below`: whether all is delivered that may tell the end of those runs.
+    """
     with translated("The end of the notebook's run"), contextlib.ExitStack() as always:
         always.callback(tracking.client.set_terminated, run_id, status)
-        for child in _open_below(tracking, run_id):
+        for child in _open_below(tracking, run_id) if below else []:
             tracking.client.set_terminated(child, "FAILED")
         tracking.log(run_id, {}, {}, tags, 0, [output] if output else [])
 
 
 def _open_below(tracking: Tracking, run_id: str) -> list[str]:
     below = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
-    return [run.run_id for run in tracking.newest(1000, below)]
+    try:
+        return [run.run_id for run in tracking.newest(1000, below)]
+    except StoreError:  # away by now; whoever finds their process gone ends them
+        return []

@@ -180,6 +180,15 @@ def drain(
         return Delivered(path, 0, 0, unsent(path), f"the journal {path} cannot be read or written: {exc.strerror}")
 
 
+def _holds_begin_of(run_id: str, path: Path) -> bool:
+    """Say whether a journal holds a run's beginning that waits for delivery."""
+    try:
+        records, _ = journal.read(path, Sent.of(path).offset)
+    except FileNotFoundError:
+        return False
+    return any(record[:2] == ["create", run_id] for _, record in records)
+
+
 def end_orphans(path: Path, target: Callable[[], Target]) -> list[str]:
     """End the runs that a journal's writer, which has ended, left open: FAILED, unless somebody gave them an end."""
     work, ended = _Delivery(path, target, str), []
@@ -363,6 +372,7 @@ class _Delivery:
         """Deliver a record that stands alone; one that is refused, or that nobody knows, is kept aside."""
         kind, run_id, *rest = record
         acts: dict[str, Callable[..., None]] = {
+            "above": self._above,
             "intend": self._intend,
             "begin": self._begin,
             "create": self._create,
@@ -386,6 +396,14 @@ class _Delivery:
                 acts[kind](run_id, *rest)
         except RejectedError as exc:
             self._reject([record], str(exc))
+
+    def _above(self, run_id: str) -> None:
+        """Learn the store's id of the run above the writer, which began offline; that one's journal goes first."""
+        others = [path for path in journal.journals(self.path.parent) if path != self.path]
+        if found := next((ids[run_id] for path in others if run_id in (ids := Sent.of(path).ids)), ""):
+            self.sent.ids[run_id] = found
+        elif not self._began_elsewhere(run_id) and any(_holds_begin_of(run_id, path) for path in others):
+            raise UnreachableError("the run above it is not delivered yet")
 
     def _intend(self, intent: str) -> None:
         """Take note that the journal's writer asks the store for a run: it may die before it hears of it."""

@@ -88,6 +88,7 @@ class Header:
     format: int = FORMAT
 
 
+ABOVE = "NBMLOPS_RUN_OFFLINE"  # variable that names the run above this process, where that began offline
 _HEADER = {each.name for each in fields(Header)}
 
 
@@ -208,6 +209,8 @@ class Writer:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._fd = _begun(path, header)
+            if above := os.environ.get(ABOVE):
+                os.write(self._fd, line("above", above))
             if self._syncs:
                 _sync_folder(self.folder)
         except OSError as exc:

@@ -17,6 +17,9 @@ from nbmlops.tracking.store import PATIENCE, is_journaled, journaled, knock, ope
 
 __all__ = ["PATIENCE", "Tracking", "aimed", "translated"]
 
+REACH_S = 4.0  # that a store may take to show that it answers
+MAKE_S = 120.0  # that an embedded store may take to make its tables
+
 
 class Tracking:
     """A project's MLflow: the client, and the experiment that its runs are in.
@@ -77,16 +80,24 @@ class Tracking:
         return run_tags()
 
     def reach(self) -> None:
-        """Ask the store itself, past the journal, for something small.
+        """Ask the store itself, past the journal, for something small, in bounded time.
 
         Raises
         ------
         StoreError
             It is out of reach now, whatever it was when it was opened.
         """
+        from nbmlops.tracking.line import Line
+
+        if not self.url.startswith("http"):
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # takes seconds, and is not the store's fault
+        patience_s = MAKE_S if self.url.startswith("sqlite") else REACH_S
         with translated(f"The tracking store at {scrub_text(self.url)}"):
-            knock(self.url)
-            open_plain(self.url).get_experiment_by_name(self.experiment)
+            Line(self.url).ask(self._ask, patience_s)
+
+    def _ask(self) -> None:
+        knock(self.url)
+        open_plain(self.url).get_experiment_by_name(self.experiment)
 
     @property
     def experiment_id(self) -> str:

@@ -20,7 +20,7 @@ from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project, find, patient
 from nbmlops.tracking import capture, ipython, journal, sender, session, wording
 from nbmlops.tracking.delivery import Target, UnreachableError, Uploads, drain
-from nbmlops.tracking.journal import Sent, Writer
+from nbmlops.tracking.journal import ABOVE, Sent, Writer
 from nbmlops.tracking.line import ANSWER_S, Line
 from nbmlops.tracking.overlay import OFFLINE, PLACE, changed, folded, offline_experiment, offline_run, points_of
 from nbmlops.tracking.owner import owner_tags
@@ -301,8 +301,9 @@ class JournaledStore:
     def _created_run(self, experiment_id: str, user_id: str, start_time: int, tags: Any, run_name: str | None) -> Any:
         from mlflow.entities import RunTag
 
-        if any(_is_offline(self._begun[tag.value]) for tag in tags if tag.value in self._begun):
-            self.flush(ANSWER_S)  # the run above began offline: then it comes first, and gives this one its id
+        offline = {os.environ.get(ABOVE), *(run_id for run_id, run in self._begun.items() if _is_offline(run))}
+        if any(tag.value in offline for tag in tags) and not self.flush(ANSWER_S):  # the run above must come first
+            raise UnreachableError("the run above it is not delivered yet")
         real = [RunTag(tag.key, self._real(tag.value)) for tag in tags]
         return self.inner.create_run(self._real(experiment_id), user_id, start_time, real, run_name)
 
@@ -314,6 +315,10 @@ class JournaledStore:
             self.write(journal.line("begin", run_id, tags.get("nbmlops.id", "")))
             self._moments[run_id] = capture.begin(Path.cwd())
             session.began(run_id)
+
+    def forgo_capture(self, run_id: str) -> None:
+        """Leave it to the caller what a run keeps of its code: another process executes it."""
+        self._moments.pop(run_id, None)
 
     def _keep_captured(self, run_id: str) -> None:
         """Log what the run keeps of its code and environment; the files of it once, with the run above."""

@@ -28,7 +28,7 @@ RETRY_S = (0.5, 10.0)  # between attempts at a store that is out of reach
 
 def start(folder: Path, targets: list[str]) -> None:
     """Start the folder's sender unless one runs; it outlives its starter, except where CI counts processes."""
-    if _is_running(folder):
+    if is_running(folder):
         return
     parent = os.getpid() if os.environ.get("CI") else 0
     words = [sys.executable, "-m", "nbmlops.tracking.sender", str(folder), str(parent)]
@@ -102,7 +102,8 @@ def _end_with(parent: int) -> None:
     os._exit(0)
 
 
-def _is_running(folder: Path) -> bool:
+def is_running(folder: Path) -> bool:
+    """Say whether a folder has its sender."""
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -106,9 +106,9 @@ def test_a_sound_project_passes(ops: Operations, folder: Path) -> None:
     commit(folder)
     diagnosis = ops.doctor()
     assert {each.name: each.status for each in diagnosis.checks} == dict.fromkeys(
-        ["tracking", "ledger", "runs", "endpoints", "leftovers", "kernel", "versions", "git", "disk"], "ok"
+        ["tracking", "ledger", "journal", "runs", "endpoints", "leftovers", "kernel", "versions", "git", "disk"], "ok"
     )
-    assert diagnosis.headline == "9 ok"
+    assert diagnosis.headline == "10 ok"
     (folder / "nbmlops.toml").write_text(GATE)
     assert "with changes that no commit holds" in check(ops.doctor(), "git")[1]
 

@@ -121,7 +121,7 @@ def test_an_output_that_would_destroy_is_refused(project: Project, write_noteboo
 
 def test_runs_left_open_below_end_failed_with_their_notebook(project: Project) -> None:
     tracking = project.open(Tracking)
-    run_id = record.begin(tracking, "train", {"month": 3}, {})
+    run_id = record.begin(tracking, "train", {"month": 3}, {}).run_id
     below = tracking.client.create_run(tracking.experiment_id, tags={"mlflow.parentRunId": run_id}).info.run_id
     apart = tracking.client.create_run(tracking.experiment_id).info.run_id
     record.end(tracking, run_id, "FAILED", {"nbmlops.error": "KernelError"}, None)
@@ -156,7 +156,7 @@ def test_a_notebook_runs_with_typed_parameters_as_an_mlflow_run(folder: Path, wr
     assert found.data.tags["nbmlops.notebook"] == "notebooks/train{month}.ipynb"
     output = Path(done.output)
     assert output.parent == folder / ".nbmlops" / "runs"
-    assert [each.path for each in tracking.client.list_artifacts(done.run_id)] == [output.name]
+    assert [each.path for each in tracking.client.list_artifacts(done.run_id)] == ["nbmlops", output.name]
     assert (done.subject, done.status) == ("notebook/train{month}", "FINISHED")
     assert [(cell.index, cell.status) for cell in done.cells] == [(2, "ok"), (3, "ok")]
     assert progress[-1].startswith("cell 3/3  import json, os, sys  ")
@@ -178,7 +178,10 @@ def test_a_failing_cell_is_named_and_its_output_kept(project: Project, write_not
     assert found.info.status == "FAILED"
     assert found.data.tags["nbmlops.cell"] == caught.value.cell
     assert "division by zero" in found.data.tags["nbmlops.error"]
-    assert [each.path for each in project.open(Tracking).client.list_artifacts(found.info.run_id)] == ["out.ipynb"]
+    assert [each.path for each in project.open(Tracking).client.list_artifacts(found.info.run_id)] == [
+        "nbmlops",
+        "out.ipynb",
+    ]
 
 
 def test_an_error_of_ours_keeps_its_class_and_hint(project: Project, write_notebook: WriteNotebook) -> None:

@@ -57,6 +57,9 @@ STORIES = [
     Story((Case("init flights", {"name": "flights"}),), has_policy=False),
     story("status"),
     story("doctor"),
+    story("sync"),
+    story("sync --dry-run --retry", dry_run=True, retry=True),
+    story("export first --to bundle -o first.zip", run="first", to="bundle", output="first.zip"),
     Story(
         (
             Case("track baseline -p depth=3", {"name": "baseline", "parameters": {"depth": 3}}),
@@ -182,7 +185,7 @@ def perform(
 
 
 # ------------------------------------------------------------------ what must differ
-TAKES_TIME = {"seconds", "duration_s", "rows_per_s", "pid", "port"}
+TAKES_TIME = {"size_bytes", "seconds", "duration_s", "rows_per_s", "pid", "port"}
 MASKS = {
     r"\b(m-)?[0-9a-f]{32}\b": "<id>",
     r"\d{4}-\d\d-\d\dT[\d:.]+(\+00:00|Z)?": "<time>",

@@ -1,0 +1,77 @@
+"""What `sync` does: every journal brought to its store, then the runs ended that nobody is left to end."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from nbmlops.agent.cards import Synced
+from nbmlops.agent.waiting import reasons
+from nbmlops.errors import NbmlopsError
+from nbmlops.project import Project
+from nbmlops.scrub import scrub_text
+from nbmlops.tracking import reaper, sync
+from nbmlops.tracking.delivery import Delivered
+
+
+def folders(project: Project) -> list[Path]:
+    """Name the folders of journals: the project's, and the user's own."""
+    return list(dict.fromkeys([sync.folder_of(project), sync.folder_of(None)]))
+
+
+def planned(project: Project) -> Synced:
+    """Count what would be delivered, and name the runs that would be ended."""
+    found = [sync.waiting(folder) for folder in folders(project)]
+    rejected = sum(each.rejected for each in found)
+    why = next((each.error for each in found if each.error), "")
+    ended, trouble = _dead(project)
+    told = tuple(_reasons(folders(project)))
+    records = sum(each.records for each in found)
+    return Synced(records, 0, rejected, told, tuple(ended), 0, scrub_text(why or trouble), dry_run=True)
+
+
+def delivered(project: Project, *, retry: bool = False) -> Synced:
+    """Deliver, then end dead runs; a store that is out of reach keeps no other waiting."""
+    stores = sync.Stores([project.settings.tracking.value] if project.exists else [])
+    gone, trouble = _dead(project)
+    done = [each for folder in folders(project) for each in _swept(project, folder, stores, retry=retry)]
+    if gone and not trouble:
+        _, trouble = _reaped(project)
+    left = [sync.waiting(folder) for folder in folders(project)]
+    return Synced(
+        records=sum(each.records for each in done),
+        files=sum(getattr(each, "uploaded", 0) for each in done),
+        rejected=sum(each.rejected for each in left),
+        reasons=tuple(_reasons(folders(project))),
+        ended=tuple(gone),
+        left=sum(each.records for each in left),
+        why=scrub_text(next((each.error for each in left if each.error), trouble)),
+    )
+
+
+def _swept(project: Project, folder: Path, stores: sync.Stores, *, retry: bool) -> list[Delivered]:
+    if retry and (count := sync.retry_rejected(folder)):
+        project.notify(f"{count} rejected records are tried again")
+    waiting = sync.waiting(folder)
+    if waiting.records:
+        project.notify(f"{waiting.records:,} records in {waiting.journals} journals of {folder}")
+    return sync.sweep(folder, stores, progress=project.notify)
+
+
+def _reasons(places: Iterable[Path]) -> Iterator[str]:
+    for folder in places:
+        yield from reasons(folder)
+
+
+def _dead(project: Project) -> tuple[list[str], str]:
+    """Name the runs that are to be ended, or say why that cannot be known."""
+    return _tried(lambda: [run.name for run in reaper.dead(project)]) if project.exists else ([], "")
+
+
+def _reaped(project: Project) -> tuple[list[str], str]:
+    return _tried(lambda: [run.name for run in reaper.reap(project)])
+
+
+def _tried(act: Callable[[], list[str]]) -> tuple[list[str], str]:
+    try:
+        return act(), ""
+    except NbmlopsError as exc:
+        return [], exc.message
