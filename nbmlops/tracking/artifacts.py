@@ -71,7 +71,7 @@ class JournaledArtifacts(ArtifactRepository):  # type: ignore[misc]  # MLflow ha
 
     def _plain(self) -> Any:
         """Give MLflow's repository, once all that was journaled before is there."""
-        if not self._store.flush(uploads="all"):
+        if not self._store.flush(uploads="all", is_urgent=True):
             raise StoreError(
                 "The tracking store is out of reach, so its artifacts cannot be read; "
                 "those that were logged meanwhile are safe in the journal.",
