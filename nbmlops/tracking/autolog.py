@@ -6,7 +6,6 @@ waits. Here the cell waits for the model's bytes alone: it is journaled, and MLf
 
 import contextlib
 import sys
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -32,11 +31,12 @@ def on(project: Project, *, models: bool = True) -> None:
     tracking = project.open(Tracking)
     with translated("Autologging"):
         mlflow: Any = tracking.mlflow
-        mlflow.set_experiment(experiment_id=tracking.experiment_id)
+        if tracking.experiment_id:  # made where it is missing; by its name it is known offline too
+            mlflow.set_experiment(tracking.experiment)
         with _instead_of_mlflows(AfterFit(models)) as is_ours:
             mlflow.sklearn.autolog(log_models=models and not is_ours, log_datasets=False, silent=True)
         if models:
-            threading.Thread(target=kept.prepare, name="nbmlops-autolog", daemon=True).start()
+            kept.prepare()  # here, so that no fit waits for it
 
 
 def off() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from nbmlops.tracking import environment, journal
+from nbmlops.tracking import environment
 
 _FILES = {"skops": "model.skops", "cloudpickle": "model.pkl"}  # MLflow's names
 _OWN = ("sklearn.", "numpy.", "scipy.")
@@ -57,8 +57,7 @@ def keep(run_id: str, model: Any, name: str, signature: Any, params: Mapping[str
     files = [
         {"path": path, "is_worded": path == "MLmodel", **store.writer.copy(content)} for path, content in folder.items()
     ]
-    record = {"id": intent, "name": name, "params": worded, "tags": _tags(), "files": files}
-    store.write(journal.line("model", run_id, record))
+    store.keep_model(run_id, {"id": intent, "name": name, "params": worded, "tags": _tags(), "files": files})
     return intent
 
 
