@@ -92,6 +92,7 @@ def test_the_killed_process_lost_nothing_and_its_run_says_so(day: Day) -> None:
 
 def test_the_store_that_is_away_is_told_of_and_nobody_waits(day: Day) -> None:
     assert "the tracking store http://127.0.0.1:9 is out of reach" in day.printed
+    assert re.search(r"1,\d{3} records not delivered", day.printed)
     [microseconds] = re.findall(r"(\d+) microseconds a call", day.printed)
     assert int(microseconds) < 5_000
 
