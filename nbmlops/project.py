@@ -3,6 +3,7 @@
 No store is named here, and none is imported.
 """
 
+import getpass
 import itertools
 import os
 import re
@@ -169,6 +170,11 @@ class Project:
             if key not in self._stores:
                 self._stores[key] = store.of(self)
             return cast(S, self._stores[key])
+
+
+def actor() -> str:
+    """Name who acts: ``NBMLOPS_USER``, or the user of the operating system."""
+    return os.environ.get("NBMLOPS_USER") or getpass.getuser()
 
 
 def find(folder: Path) -> Path | None:

@@ -1,7 +1,6 @@
 """The ledger's database, SQLite or Postgres: appends to one chain, reads it back, keeps what is wanted."""
 
 import contextlib
-import getpass
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ import sqlalchemy as sa
 from nbmlops.errors import ConflictError, StoreError
 from nbmlops.ledger.events import GENESIS, Anchor, Draft, Event, first_break
 from nbmlops.ledger.tables import ENDPOINTS, EVENTS, REVISIONS, VERSION_TABLE
-from nbmlops.project import BUSY_TIMEOUT_S, Project
+from nbmlops.project import BUSY_TIMEOUT_S, Project, actor
 from nbmlops.scrub import scrub_text
 
 
@@ -208,11 +207,6 @@ class Ledger:
                 draft.flush()
                 os.fsync(draft.fileno())
             Path(draft.name).replace(self._anchor_file)
-
-
-def actor() -> str:
-    """Name who acts: ``NBMLOPS_USER``, or the user of the operating system."""
-    return os.environ.get("NBMLOPS_USER") or getpass.getuser()
 
 
 def _engine(url: str) -> sa.Engine:

@@ -1,5 +1,6 @@
 """One headless run of a notebook, from its plan to its end in MLflow and on disk."""
 
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,12 +10,11 @@ from typing import Any
 
 from nbmlops import errors
 from nbmlops.errors import CellError, KernelError, NbmlopsError
-from nbmlops.ledger.database import actor
 from nbmlops.pipelines import mlflow as record
 from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines.contract import shown
 from nbmlops.pipelines.process import Executor, ending_in_order
-from nbmlops.project import Project
+from nbmlops.project import Project, actor
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking import capture, ipython, journal
 from nbmlops.tracking.mlflow import Tracking
@@ -196,7 +196,7 @@ def _cell_error(trace: Trace, name: str, hint: str) -> NbmlopsError:
 def _finish(project: Project, begun: Begun, plan: Plan, trace: Trace, failure: BaseException | None) -> None:
     """Give the run and its output notebook their end; what fails meanwhile never hides why the notebook failed."""
     tags = {} if failure is None else _failure_tags(failure, trace)
-    status = "FINISHED" if failure is None else "FAILED" if isinstance(failure, Exception) else "KILLED"
+    status = _status(failure, trace)
     output: Path | None = begun.output
     troubles: list[NbmlopsError] = []
     try:
@@ -216,6 +216,14 @@ def _finish(project: Project, begun: Begun, plan: Plan, trace: Trace, failure: B
         if failure is None:
             raise trouble
         failure.add_note(f"and then: {trouble}")
+
+
+def _status(failure: BaseException | None, trace: Trace) -> str:
+    """Judge the end: KILLED when somebody interrupted or ended this process or the kernel."""
+    if failure is None:
+        return "FINISHED"
+    was_told = trace.end.get("ename") == "KeyboardInterrupt" or trace.end.get("code") == -signal.SIGTERM
+    return "KILLED" if was_told or not isinstance(failure, Exception) else "FAILED"
 
 
 def _failure_tags(failure: BaseException, trace: Trace) -> dict[str, str]:

@@ -103,7 +103,7 @@ def _executed(job: dict[str, Any], report: Callable[..., None]) -> dict[str, Any
         except papermill.PapermillExecutionError as exc:
             return {"status": "failed", "cell": exc.cell_index, "count": exc.exec_count} | progress.cause(exc)
         except Exception as exc:  # noqa: BLE001  # whatever it is, the parent reports it
-            return {"status": "died", "reason": _death(exc)}
+            return {"status": "died", "reason": _death(exc), "code": _exit_code()}
     return {"status": "ok"}
 
 
@@ -174,9 +174,14 @@ def _kernel_manager(sockets: str) -> Any:
     return KernelOfOneRun
 
 
+def _exit_code() -> int | None:
+    """Give the kernel's exit code, below 0 for a signal; None while it lives, or before it was there."""
+    return _kernels[0].poll() if _kernels else None
+
+
 def _death(exc: Exception) -> str:
     """Say how the kernel ended, or what else went wrong."""
-    code = _kernels[0].poll() if _kernels else None
+    code = _exit_code()
     if code is None:
         return f"the notebook could not be executed: {type(exc).__name__}: {exc}"
     if code == -signal.SIGKILL:

@@ -4,7 +4,7 @@ import os
 import uuid
 from pathlib import Path
 
-from nbmlops.project import find
+from nbmlops.project import actor, find
 from nbmlops.tracking import capture, session
 from nbmlops.tracking.owner import owner_tags
 from nbmlops.tracking.store import is_journaled
@@ -31,6 +31,7 @@ def run_tags() -> dict[str, str]:
     above = os.environ.get("NBMLOPS_RUN")
     return {
         "nbmlops.id": uuid.uuid4().hex,
+        "mlflow.user": actor(),
         **owner_tags(),
         **capture.source_tags(root),
         **({"mlflow.parentRunId": above} if above else {}),

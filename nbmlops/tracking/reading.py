@@ -352,7 +352,7 @@ def _place(chosen: Selection) -> Callable[[Run], Any]:
 
 
 def _user() -> str:
-    from nbmlops.ledger.database import actor
+    from nbmlops.project import actor
 
     return actor()
 
