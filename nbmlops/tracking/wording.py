@@ -45,7 +45,7 @@ def batch(run_id: str, metrics: Any, params: Any, tags: Any, models: Collection[
     """Word a batch: its metrics' lines, its params, and its tags, as MLflow keeps them."""
     from mlflow.utils.validation import _validate_batch_log_limits, _validate_param_keys_unique, _validate_run_id
 
-    if not all(isinstance(each, list | tuple) for each in (metrics, params, tags)):
+    if not isinstance(run_id, str) or not all(isinstance(each, list | tuple) for each in (metrics, params, tags)):
         return None
     _validate_run_id(run_id)
     lines = [metric_line(run_id, each, models) for each in metrics]
@@ -64,7 +64,11 @@ def inputs_line(run_id: str, datasets: Any, inputs: Any, models: Collection[str]
     from mlflow.utils.validation import _validate_dataset_inputs, _validate_run_id
 
     datasets, inputs = datasets or [], inputs or []
-    if not isinstance(datasets, list) or any(each.model_id not in models for each in inputs):
+    if (
+        not isinstance(run_id, str)
+        or not isinstance(datasets, list)
+        or any(each.model_id not in models for each in inputs)
+    ):
         return None
     _validate_run_id(run_id)
     _validate_dataset_inputs(datasets)
