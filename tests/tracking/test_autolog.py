@@ -94,11 +94,11 @@ def test_a_fitted_model_is_complete_in_mlflow_once_it_is_delivered(team: Operati
 
 
 def test_a_model_of_a_run_begun_offline_reaches_the_server_when_it_is_back(
-    folder: Path, mlflow_server: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, mlflow_server: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Proxy(mlflow_server) as proxy:
         ops = Operations(folder, tracking=proxy.url)
-        experiment = ops.project.open(Tracking).experiment_id
+        assert ops.project.open(Tracking).experiment_id
         proxy.refuse()
         autolog.on(ops.project)
         ops.track("away")
@@ -108,11 +108,17 @@ def test_a_model_of_a_run_begun_offline_reaches_the_server_when_it_is_back(
         proxy.pass_on()
         deliver(ops)
         assert waiting(folder_of(ops.project)).records == 0
-        client = ops.project.open(Tracking).client
-        [run] = client.search_runs([experiment], "attributes.run_name = 'away'")
-        found = logged(ops, run.info.run_id)["model"]
-        assert list(loaded(ops, found).predict(X)) == list(model.predict(X))
-        assert {each.key for each in found.metrics} >= {"training_score", "training_roc_auc"}
+    from mlflow import MlflowClient, artifacts, pyfunc
+
+    client = MlflowClient(mlflow_server)
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    [run] = client.search_runs(experiments, "attributes.run_name = 'away'")
+    found = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    assert {each.key for each in found.metrics} >= {"training_score", "training_roc_auc"}
+    place = {"tracking_uri": mlflow_server, "dst_path": str(tmp_path / "model")}
+    served = pyfunc.load_model(artifacts.download_artifacts(found.artifact_location, **place))
+    assert list(served.predict(X)) == list(model.predict(X))
+    assert (served.metadata.run_id, served.metadata.model_id) == (run.info.run_id, found.model_id)
 
 
 def test_a_model_fitted_by_a_process_that_is_killed_then_is_there_after_the_next_delivery(ops: Operations) -> None:
