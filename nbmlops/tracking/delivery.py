@@ -282,7 +282,7 @@ class _Delivery:
             else:
                 self._flush(pending, reached)
                 self._single(record, reached)
-                self._reached(reached + size, 1)
+                self._reached(reached + size, int(record[0] != "header"))
             reached += size
         self._flush(pending, offset)
 

@@ -374,9 +374,7 @@ class JournaledStore:
         return run
 
     def update_run_info(self, run_id: str, run_status: Any, end_time: Any, run_name: str | None) -> Any:
-        """Set a run's status, end and name; an end in the course of an interrupt is KILLED, whoever calls it FAILED."""
-        from mlflow.entities import RunStatus
-
+        """Set a run's status, end and name; an end while an exception passes is the one that tells the truth."""
         change = wording.change(run_status, end_time, run_name)
         if end_time is not None:
             self._keep_captured(run_id)
@@ -386,9 +384,9 @@ class JournaledStore:
             info = self._pass_on("update_run_info", run_id, run_status, end_time, run_name)
             self._go_on(run_id, run_status)
             return info
-        if isinstance(sys.exception(), KeyboardInterrupt) and run_status == RunStatus.FAILED:
-            change["status"] = RunStatus.to_string(RunStatus.KILLED)
-        self.write(journal.line("update", run_id, change))
+        why = session.tell(change)
+        lines = [journal.line("tag", run_id, key, value) for key, value in why.items()]
+        self.write(b"".join([*lines, journal.line("update", run_id, change)]))
         self._begun[run_id] = changed(self._begun[run_id], change)
         return self._begun[run_id].info
 

@@ -173,18 +173,20 @@ def forget() -> None:
     _process.failures.clear()
 
 
-def truthful(status: str) -> tuple[str, dict[str, str]]:
-    """Judge an end that a run is given while an exception passes, as at the end of ``with mlflow.start_run():``.
+def tell(change: dict[str, Any]) -> dict[str, str]:
+    """Make an end that a run is given while an exception passes truthful; give the tags that tell why.
 
-    MLflow calls that FAILED whatever the exception is. Gives the status, and the tags that tell why.
+    At the end of ``with mlflow.start_run():`` MLflow says FAILED, whatever the exception is.
     """
     error = sys.exception()
-    if error is None or status != "FAILED":
-        return status, {}
+    if error is None or change.get("status") != "FAILED":
+        return {}
     if is_leaving(error):
-        return "FINISHED", {}
+        change["status"] = "FINISHED"
+        return {}
     failure = Failure(error, _process.cell.line(error) if _process.cell else "")
-    return failure.status, failure.tags
+    change["status"] = failure.status
+    return failure.tags
 
 
 def _failure() -> Failure | None:

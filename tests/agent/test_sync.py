@@ -88,7 +88,7 @@ def test_a_store_that_is_away_is_told_of_and_holds_up_no_other(ops: Operations) 
     run_id = tracking.client.create_run(tracking.experiment_id).info.run_id
     logged(ops.project, run_id, NOBODY)
     logged(ops.project, run_id, tracking.url)
-    with pytest.raises(StoreError, match="1 records sent; 1 left: .*refused") as away:
+    with pytest.raises(StoreError, match=r"1 records sent; 1 left: .*refused") as away:
         ops.sync()
     assert away.value.exit_code == 10
     assert tracking.client.get_run(run_id).data.metrics == {"auc": 0.5}
