@@ -79,15 +79,13 @@ class JournaledStore:
         self._opening = threading.RLock()
 
     def _forked(self) -> None:
-        """Leave the parent its connections, and the ends of its runs."""
+        """Leave the parent its connections, and what its runs keep when they end."""
         self._begin_process()
         self._moments = {}
         vars(self).pop("_server", None)
         for engine in (getattr(self._inner, name, None) for name in ("engine", "read_engine")):
             if engine is not None:
                 engine.dispose(close=False)
-        if fluent := sys.modules.get("mlflow.tracking.fluent"):
-            atexit.unregister(fluent._safe_end_run)  # it would call the parent's runs FINISHED
 
     @property
     def inner(self) -> Any:

@@ -261,12 +261,12 @@ def test_what_threads_log_arrives(folder: Path, run_id: str) -> None:
 def test_a_child_that_ends_does_not_end_its_parents_run(folder: Path) -> None:
     code = """
 import os, sys, mlflow
-mlflow.start_run()
+run = mlflow.start_run()
 if (child := os.fork()) == 0:
-    mlflow.log_metric("in the child", 1.0)
+    mlflow.MlflowClient().log_metric(run.info.run_id, "in the child", 1.0)
     sys.exit()
 os.waitpid(child, 0)
-print(mlflow.get_run(mlflow.active_run().info.run_id).info.status)
+print(mlflow.get_run(run.info.run_id).info.status)
 """
     address = journaled(f"sqlite:///{folder}/.nbmlops/mlflow.db")
     environment = {**os.environ, "MLFLOW_TRACKING_URI": address}
