@@ -30,9 +30,9 @@ def planned(project: Project) -> Synced:
 
 def delivered(project: Project, *, retry: bool = False) -> Synced:
     """Deliver, then end dead runs; a store that is out of reach keeps no other waiting."""
-    stores = sync.Stores([project.settings.tracking.value] if project.exists else [])
     gone, trouble = _dead(project)
-    done = [each for folder in folders(project) for each in _swept(project, folder, stores, retry=retry)]
+    with sync.Stores([project.settings.tracking.value] if project.exists else []) as stores:
+        done = [each for folder in folders(project) for each in _swept(project, folder, stores, retry=retry)]
     if gone and not trouble:
         _, trouble = _reaped(project)
     left = [sync.waiting(folder) for folder in folders(project)]

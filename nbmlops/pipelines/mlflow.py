@@ -70,9 +70,8 @@ def deliver(project: Project, tracking: Tracking) -> bool:
     ours = [path for path in journal.journals(folder) if _is_ours(path) or not journal.has_writer(path)]
     if not ours:
         return True
-    stores = sync.Stores([tracking.url], ANSWER_S)
     deadline = time.monotonic() + DELIVER_S
-    with contextlib.suppress(OSError):
+    with sync.Stores([tracking.url], ANSWER_S) as stores, contextlib.suppress(OSError):
         sync.sweep(folder, stores, deadline=deadline, patience_s=ANSWER_S, is_due=ours.__contains__)
     return not any(path.exists() and journal.unsent(path) for path in ours)
 

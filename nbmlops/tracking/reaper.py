@@ -53,8 +53,8 @@ def reap(project: Project, patience_s: float = PATIENCE_S, progress: Callable[[s
     found = dead(project)
     if not found:
         return []
-    stores = sync.Stores([project.settings.tracking.value])
-    sync.sweep(sync.folder_of(project), stores, patience_s=patience_s, progress=progress)
+    with sync.Stores([project.settings.tracking.value]) as stores:
+        sync.sweep(sync.folder_of(project), stores, patience_s=patience_s, progress=progress)
     for run in dead(project):
         _end(project, run)
     tracking = project.open(Tracking)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,8 +23,10 @@ from typing import Any
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
+from jupyter_core.utils import ensure_event_loop
 
 from nbmlops.project import Project
+from nbmlops.surfaces.python import Operations
 from nbmlops.tracking import sync
 from nbmlops.tracking.delivery import GONE
 from nbmlops.tracking.mlflow import Tracking
@@ -103,6 +106,8 @@ class Kernel:
         if self.manager.has_kernel:
             self.manager.shutdown_kernel(now=True)
         self._sockets.cleanup()
+        if threading.current_thread() is not threading.main_thread():
+            ensure_event_loop().close()  # which the client made for this thread
 
 
 def dies(folder: Path, death: Death) -> None:
@@ -170,8 +175,11 @@ TABLE = [(host, name) for host, (_, deaths) in HOSTS.items() for name in deaths]
 
 
 @pytest.fixture(scope="module")
-def died(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterator[dict[tuple[str, str], Future[Path]]]:
-    """The project's folder for each host and way of dying, once it has died there."""
+def died(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path
+) -> Iterator[dict[tuple[str, str], Future[Path]]]:
+    """The project's folder for each host and way of dying that is asked for, once it has died there."""
+    asked = {item.callspec.id for item in request.session.items if hasattr(item, "callspec")}
     top = tmp_path_factory.mktemp("deaths")
 
     def die(host: str, name: str) -> Path:
@@ -184,7 +192,7 @@ def died(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterat
         return folder
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {case: pool.submit(die, *case) for case in TABLE}
+        yield {case: pool.submit(die, *case) for case in TABLE if ": ".join(case) in asked}
 
 
 def wait_until(holds: Callable[[], Any], within_s: float = 100) -> None:
@@ -201,7 +209,7 @@ def ends(folder: Path) -> dict[str, tuple[str, str | None]]:
     return {run.info.run_name: (run.info.status, run.data.tags.get("nbmlops.error")) for run in found}
 
 
-@pytest.mark.parametrize(("host", "name"), TABLE, ids=[f"{host}: {name}" for host, name in TABLE])
+@pytest.mark.parametrize(("host", "name"), TABLE, ids=map(": ".join, TABLE))
 def test_a_run_ends_as_its_process_did(died: dict[tuple[str, str], Future[Path]], host: str, name: str) -> None:
     folder = died[host, name].result()
     death = HOSTS[host][1][name]
@@ -215,3 +223,63 @@ def test_a_run_ends_as_its_process_did(died: dict[tuple[str, str], Future[Path]]
         own = found.pop("train")
         assert own[0] == death.status, own
     assert found == wanted
+
+
+# ------------------------------------------------------------------- what goes on living
+@pytest.fixture
+def kernel(folder: Path) -> Iterator[Kernel]:
+    kernel = Kernel(folder)
+    yield kernel
+    kernel.end()
+
+
+def cell_of(folder: Path, name: str) -> tuple[str, str | None, str | None]:
+    """The status, the error and the cell that a run names."""
+    tracking = Project(folder).open(Tracking)
+    run = tracking.client.get_run(tracking.find(name).run_id)
+    return run.info.status, run.data.tags.get("nbmlops.error"), run.data.tags.get("nbmlops.cell")
+
+
+def test_a_kernel_that_lives_has_truthful_runs(folder: Path, kernel: Kernel) -> None:
+    """One kernel for all of it, as it takes seconds to start."""
+    again = "import mlflow\nmlflow.start_run(run_name='again')\nif n == 1: 1 / 0"
+    mended = "if n < 3: raise KeyError(n)"
+    for cell, error in (
+        ("n = 0\n%load_ext nbmlops\nimport mlflow; mlflow.start_run(run_name='first cell')\nint('x')", "ValueError"),
+        (again, ""),  # left open, and ended as it is executed again
+        ("n = 1", ""),
+        (again, "ZeroDivisionError"),
+        ("n = 2\nmlflow.start_run(run_name='mended')", ""),
+        (mended, "KeyError"),
+        ("n = 3", ""),
+        (mended, ""),
+        ("mlflow.end_run()\nmlflow.start_run(run_name='spoiled')", ""),
+        ("[1][2]", "IndexError"),
+        ("%mlops track next", ""),
+        ("def f(x):\n    return 1 / x", ""),
+        ("%%mlops track inside --nested\n\nf(0)", "ZeroDivisionError"),
+    ):
+        assert kernel.run(cell) == error, cell
+    kernel.manager.interrupt_kernel()  # idle: nothing to interrupt
+    os.kill(kernel.pid, signal.SIGSTOP)
+    try:
+        sync.sweep(folder / ".nbmlops" / "journal", sync.Stores())
+        assert ends(folder)["next"] == ("RUNNING", None)  # stopped, and never declared dead
+        assert Operations(folder).doctor(fix=True).mended == ()
+    finally:
+        os.kill(kernel.pid, signal.SIGCONT)
+    assert kernel.run("%mlops end --status FINISHED") == ""
+    kernel.manager.shutdown_kernel()
+    sync.sweep(folder / ".nbmlops" / "journal", sync.Stores())
+
+    invalid = "ValueError: invalid literal for int() with base 10: 'x'"
+    assert cell_of(folder, "first cell") == ("FAILED", invalid, "[In 1], line 4: int('x')")
+    tracking = Project(folder).open(Tracking)
+    found = tracking.client.search_runs([tracking.experiment_id], "attributes.run_name = 'again'")
+    assert sorted(run.info.status for run in found) == ["FAILED", "FINISHED"]
+    zero = "ZeroDivisionError: division by zero"
+    assert cell_of(folder, "again") == ("FAILED", zero, "[In 4], line 3: if n == 1: 1 / 0")
+    assert cell_of(folder, "mended") == ("FINISHED", None, None)
+    assert cell_of(folder, "spoiled") == ("FAILED", "IndexError: list index out of range", "[In 10], line 1: [1][2]")
+    assert cell_of(folder, "inside") == ("FAILED", zero, "[In 13], line 3: f(0)")
+    assert cell_of(folder, "next")[0] == "FINISHED"
