@@ -69,6 +69,20 @@ def is_model(value: Any) -> bool:
     return callable(getattr(value, "predict", None)) and not isinstance(value, type)
 
 
+def is_figure(value: Any) -> bool:
+    """Say whether a value is a figure: of matplotlib, or what it draws in, or of plotly."""
+    drawings = (value, getattr(value, "figure", None))
+    is_drawn = any(callable(getattr(each, name, None)) for each in drawings for name in ("savefig", "write_html"))
+    return is_drawn and not isinstance(value, type) and not inspect.ismodule(value)
+
+
+def is_table(value: Any) -> bool:
+    """Say whether a value is a table: a DataFrame, columns by name, or a list of rows."""
+    columns = isinstance(value, dict) and bool(value) and all(isinstance(each, list) for each in value.values())
+    rows = isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+    return columns or rows or is_frame(value)
+
+
 def is_number(value: Any) -> bool:
     """Say whether a value is one real number, numpy's included."""
     return not isinstance(value, str) and hasattr(value, "__float__") and getattr(value, "shape", ()) == ()
@@ -86,6 +100,12 @@ DataRef = Annotated[Any, Ref("data", is_frame)]
 FittedModel = Annotated[Any, Ref("fitted model", is_model)]
 Pairs = Annotated[Mapping[str, Any], Ref("pair")]
 Numbers = Annotated[Mapping[str, float], Ref("number", is_number)]
+Figures = Annotated[Mapping[str, Any], Ref("figure", is_figure)]
+Tables = Annotated[Mapping[str, Any], Ref("table", is_table)]
+Command = Annotated[list[str], Ref("command")]
+
+BY_NAME = ("pair", "number", "figure", "table")  # nouns of arguments that are typed as name=value
+NAMED_BY_ITSELF = ("figure", "table")  # of these a bare variable or path is its own name
 
 
 # ------------------------------------------------------------------- the verb

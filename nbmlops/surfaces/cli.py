@@ -1,10 +1,11 @@
 """The command `nbmlops`: result on stdout, progress and errors on stderr, an exit code by cause."""
 
+import contextlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nbmlops import __version__
@@ -32,7 +33,8 @@ def _main(words: list[str]) -> int:
 
         _say(overview("nbmlops "))
         return 0
-    as_json, shows_traceback = "--json" in words, "--traceback" in words
+    own = _own(words)
+    as_json, shows_traceback = "--json" in own, "--traceback" in own
     try:
         return _verb(words)
     except NbmlopsError as exc:
@@ -59,6 +61,8 @@ def _verb(words: list[str]) -> int:
     project = Project(
         settings.pop("project", None), surface="cli", overrides=settings, notify=_nothing if quiet else _progress
     )
+    if call.arguments.get("command"):
+        return _command(call, project)
     result = perform(call, project)
     if call.options["show_code"]:
         _say(result)
@@ -69,9 +73,43 @@ def _verb(words: list[str]) -> int:
     return 0
 
 
+def _command(call: Any, project: Project) -> int:
+    """Run a command as a verb does: stdout is the command's own, or with --json the result's alone."""
+    from nbmlops.surfaces import show
+    from nbmlops.surfaces.call import perform
+
+    if call.options["show_code"]:
+        _say(perform(call, project))
+        return 0
+    with _stdout_to_stderr() if call.options["json"] else contextlib.nullcontext():
+        result = perform(call, project)
+    if call.options["json"]:
+        _say(show.json_text(result))
+    elif not call.options["quiet"]:
+        print(show.text(result), file=sys.stderr)
+    return int(result.exit_code)
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Let whatever is written to stdout meanwhile, by children too, go to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _asks_help(words: list[str]) -> bool:
-    own = words[: words.index("--")] if "--" in words else words
-    return "--help" in own or "-h" in own
+    return "--help" in _own(words) or "-h" in _own(words)
+
+
+def _own(words: list[str]) -> list[str]:
+    """Give the words that are ours: those after ``--`` are a command's."""
+    return words[: words.index("--")] if "--" in words else words
 
 
 def _failed(error: NbmlopsError, as_json: bool, shows_traceback: bool) -> int:

@@ -1,21 +1,27 @@
 """The magic ``%mlops``: registered in milliseconds; everything else loads when a verb is first used."""
 
-import ast
 import itertools
 import os
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Bool
 
 from nbmlops.errors import NbmlopsError, UsageError
 from nbmlops.project import Project, patient
+from nbmlops.surfaces.cells import BEGIN, TrackedCells
+
+if TYPE_CHECKING:
+    from nbmlops.surfaces.live import Live
+    from nbmlops.surfaces.parse import Call
 
 CELL_VERBS = ("track",)
+_magics: dict[int, "NbmlopsMagics"] = {}
 _OUR_LINE = re.compile(r"\s*(?:[\w, ]+=\s*)?%%?mlops\s+")
 
 
@@ -27,6 +33,7 @@ class NbmlopsMagics(Magics):
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
+        self.cells: Any = None  # the TrackedCells, once there are any
         self._projects: dict[tuple[str, ...], Project] = {}
 
     @no_var_expand
@@ -46,18 +53,25 @@ class NbmlopsMagics(Magics):
 
         In an argument that takes a table or a model, the name of a variable means that variable.
         """
+        return self._told(line, lambda: self._run(line, cell))
+
+    @no_var_expand
+    @line_magic(BEGIN)
+    def begin_cell(self, line: str) -> None:
+        """Begin the run of the cell that is being executed: what the first line of ``%%mlops track`` becomes."""
+        self._told(line, lambda: self._begin_cell(line))
+
+    def _told(self, line: str, act: Callable[[], Any]) -> Any:
+        """Do something; what goes wrong is told in one clear line."""
         __tracebackhide__ = True
         try:
-            return self._run(line, cell)
-        except _CellRaisedError as exc:
-            original = exc.original
+            return act()
         except NbmlopsError as exc:
             return self._raise(exc, "--traceback" in line)
         except Exception as exc:  # noqa: BLE001  # the outermost frame: a bug becomes one clear line
             from nbmlops.surfaces.call import unexpected
 
             return self._raise(unexpected(exc), "--traceback" in line)
-        raise original  # out here it keeps the cause and the context that it has
 
     def project(self, settings: dict[str, str] | None = None) -> Project:
         """Find the project around the notebook's folder; its stores stay open between cells."""
@@ -71,27 +85,80 @@ class NbmlopsMagics(Magics):
     def _run(self, line: str, cell: str | None) -> Any:
         from nbmlops.surfaces.call import perform, split
         from nbmlops.surfaces.overview import overview
-        from nbmlops.surfaces.parse import INTO, OPTIONS, help_text, parse
+        from nbmlops.surfaces.parse import INTO, OPTIONS, help_text
 
         words = _words(line)
         if words in ([], ["help"], ["--help"], ["-h"]):
             return print(overview("%mlops "))
-        settings, name, rest = split(words)
+        _, name, rest = split(words)
         if name == "help":
             name, rest = (rest or [""])[0], ["--help"]
         if "--help" in rest or "-h" in rest:
             return print(help_text(name, (*OPTIONS, INTO), prefix="%mlops "))
-        call = parse(name, rest, (*OPTIONS, INTO))
         if cell is not None and name not in CELL_VERBS:
             raise UsageError(f"{name} takes no cell.", f"Use the line magic: %mlops {name}")
-        self._take_variables(call, _Name if call.options["show_code"] else None)
-        project = self.project(settings)
+        call, project = self._read(words)
+        if cell is not None and not call.options["show_code"]:  # a cell as text, as exported notebooks have it
+            return self.shell.run_cell(f"%%mlops {line}\n{cell}").raise_error()
         result = perform(call, project)
-        if cell is not None and not call.options["show_code"]:
-            result = self._track(cell, project)
+        if call.arguments.get("live"):
+            self._live(project, result, call.arguments["live"])
         if call.options["into"]:
             self.shell.push({call.options["into"]: result})
         return self._shown(result, call.options)
+
+    def _read(self, words: list[str]) -> "tuple[Call, Project]":
+        """Read a line's words: the call they mean, variables in place, and its project."""
+        from nbmlops.surfaces.call import split
+        from nbmlops.surfaces.parse import INTO, OPTIONS, parse
+
+        settings, name, rest = split(words)
+        call = parse(name, rest, (*OPTIONS, INTO))
+        self._take_variables(call, _Name if call.options["show_code"] else None)
+        return call, self.project(settings)
+
+    def _begin_cell(self, line: str) -> None:
+        from nbmlops.surfaces.call import perform
+
+        call, project = self._read(_words(line))
+        run = perform(call, project)
+        live = self._live(project, run, call.arguments.get("live", ""))
+
+        def end(error: BaseException | None) -> None:
+            self._told(line, lambda: self._end_cell(call, project, run, live, error))
+
+        self.cells.begin(end)
+
+    def _end_cell(
+        self, call: "Call", project: Project, run: Any, live: "Live | None", error: BaseException | None
+    ) -> None:
+        """End the cell's run with it, and show its card where the cell's own output ends."""
+        from nbmlops.tracking.verbs import end_cell
+
+        ended = end_cell(project, run.run_id, error)
+        if live:
+            live.end()
+        if ended is None:
+            return
+        if call.options["into"]:
+            self.shell.push({call.options["into"]: ended})
+        if (shown := self._shown(ended, call.options)) is not None:
+            from IPython.display import display
+
+            display(shown)
+
+    def _live(self, project: Project, run: Any, metric: str) -> "Live | None":
+        """Show a run while it goes on, where there is a page to show it on."""
+        if not hasattr(self.shell, "kernel"):
+            return None
+        from nbmlops.surfaces.live import Live
+        from nbmlops.tracking.mlflow import Tracking
+
+        store = project.open(Tracking).store
+        writer = getattr(store, "writer", None)
+        if writer is None and metric:
+            raise UsageError("--live reads the journal, which is off.", 'Set [stores] journal = "page-cache"')
+        return Live(run.run_id, run.name, writer.path, metric) if writer else None
 
     def _shown(self, result: Any, options: dict[str, Any]) -> Any:
         if options["json"] or options["show_code"]:
@@ -121,39 +188,15 @@ class NbmlopsMagics(Magics):
             return value
         if ref.accepts(known[value]):
             return as_code(value) if as_code else _named(known[value], value)
-        if ref.noun == "data":  # a table's file has an ending, so a bare name was meant as a variable
+        if ref.noun in (
+            "data",
+            "table",
+            "figure",
+        ):  # a table's file has an ending, so a bare name was meant as a variable
             kind = type(known[value]).__name__
-            raise UsageError(f"The variable {value} is of type {kind}.", "Name a DataFrame, or give a file's path.")
+            wanted = "figure of matplotlib or plotly" if ref.noun == "figure" else "DataFrame"
+            raise UsageError(f"The variable {value} is of type {kind}.", f"Name a {wanted}, or give a file's path.")
         return value
-
-    def _track(self, cell: str, project: Project) -> Any:
-        """Run a cell inside the run that has just begun, and end it as the cell ended."""
-        from nbmlops.tracking import session
-        from nbmlops.tracking.verbs import end
-
-        __tracebackhide__ = True
-        try:
-            self._execute(cell)
-        except BaseException as exc:  # whatever ends the cell ends its run
-            session.failed(exc)
-            end(project, status="KILLED" if isinstance(exc, KeyboardInterrupt) else "FAILED")
-            raise _CellRaisedError(exc) from exc
-        return end(project)
-
-    def _execute(self, cell: str) -> None:
-        """Run a cell's code in the notebook's namespace; its last expression is displayed."""
-        __tracebackhide__ = True
-        source = self.shell.transform_cell(cell)
-        name = self.shell.compile.cache(source, self.shell.execution_count, raw_code=cell)
-        tree = ast.parse(source, filename=name)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, name, "exec"), self.shell.user_ns)  # noqa: S102  # running the user's cell is the task
-        if isinstance(last, ast.Expr):
-            value = eval(compile(ast.Expression(last.value), name, "eval"), self.shell.user_ns)  # noqa: S307
-            if value is not None:
-                from IPython.display import display
-
-                display(value)
 
     def _raise(self, error: NbmlopsError, asked: bool) -> None:
         from nbmlops.surfaces.show import spelled, text
@@ -180,23 +223,17 @@ class _Name(str):
         return str(self)
 
 
-class _CellRaisedError(Exception):
-    """Carries the error of the user's cell past our own handling, untouched."""
-
-    def __init__(self, original: BaseException) -> None:
-        super().__init__(str(original))
-        self.original = original
-
-
 def register(shell: Any) -> None:
     """Register the magic, its completion, the display of results, and what follows cells."""
     from nbmlops.tracking import session
 
     magics = NbmlopsMagics(shell)
     shell.register_magics(magics)
+    _magics[id(shell)] = magics
     shell.Completer.custom_matchers.append(_matcher(magics))
     display_results(shell)
     session.follow(shell)
+    magics.cells = TrackedCells(shell)  # after that: what a cell has failed in has its end when this hears of it
     _aim_mlflow(magics.project())
     if hasattr(shell, "kernel") and not os.environ.get("NBMLOPS_RUN"):
         from nbmlops.surfaces.warmup import Warmup
@@ -213,6 +250,8 @@ def unregister(shell: Any) -> None:
     from nbmlops.tracking import session
 
     session.leave(shell)
+    if magics := _magics.pop(id(shell), None):
+        magics.cells.leave()
 
 
 def display_results(shell: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_origin
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from nbmlops.errors import UsageError
-from nbmlops.verb import load, parameters, ref_of
+from nbmlops.verb import BY_NAME, NAMED_BY_ITSELF, load, parameters, ref_of
 
 SHORT = {"parameters": "-p", "output": "-o"}
 COMMON = Group("Common options", sort_key=99)
@@ -59,6 +59,7 @@ def parse(name: str, words: Sequence[str], options: Sequence[inspect.Parameter] 
     >>> parse("promote", ["delays/3", "--to", "shadow", "--json"]).arguments
     {'model': 'delays/3', 'to': 'shadow'}
     """
+    words, command = _split_command(name, words)
     app = _app(name, options)
     try:
         _, bound, _ = app.parse_args(list(words))
@@ -66,6 +67,7 @@ def parse(name: str, words: Sequence[str], options: Sequence[inspect.Parameter] 
         raise _usage_error(name, words, exc) from exc
     given = dict(bound.arguments)
     arguments = {key: _value(parameter, given[key]) for key, parameter in parameters(name).items() if key in given}
+    arguments |= {"command": command} if command else {}
     return Call(name, arguments, {option.name: given.get(option.name, option.default) for option in options})
 
 
@@ -139,7 +141,7 @@ def _as_typed(name: str, options: Sequence[inspect.Parameter]) -> Callable[..., 
 
     def typed(*args: Any, **kwargs: Any) -> None: ...
 
-    own = [_typed_parameter(parameter) for parameter in parameters(name).values()]
+    own = [_typed_parameter(parameter) for key, parameter in parameters(name).items() if key != "command"]
     typed.__name__ = name
     typed.__doc__ = _sections(load(name).__doc__)[0]
     typed.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
@@ -151,7 +153,7 @@ def _typed_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     ref = ref_of(parameter.annotation)
     named = parameter.name.rstrip("_").replace("_", "-")
     names = [f"--{named}", SHORT[parameter.name]] if parameter.name in SHORT else [f"--{named}"]
-    if ref and ref.noun in ("pair", "number"):
+    if ref and ref.noun in BY_NAME:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             return inspect.Parameter(parameter.name, inspect.Parameter.VAR_POSITIONAL, annotation=str)
         words = Annotated[list[str], Parameter(name=names, negative=(), show_default=False)]
@@ -170,7 +172,28 @@ def _typed_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
 
 def _value(parameter: inspect.Parameter, given: Any) -> Any:
     ref = ref_of(parameter.annotation)
-    return pairs(given) if ref and ref.noun in ("pair", "number") else given
+    if ref is None or ref.noun not in BY_NAME:
+        return given
+    return pairs([_named(word) for word in given] if ref.noun in NAMED_BY_ITSELF else given)
+
+
+def _named(word: str) -> str:
+    """Name a bare variable or path by itself.
+
+    Examples
+    --------
+    >>> _named("roc"), _named("plots/roc.png"), _named("curve=roc")
+    ('roc=roc', 'roc=plots/roc.png', 'curve=roc')
+    """
+    return word if "=" in word else f"{word.rpartition('/')[2].partition('.')[0]}={word}"
+
+
+def _split_command(name: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split off the command after ``--`` where the verb takes one."""
+    if "command" not in parameters(name) or "--" not in words:
+        return list(words), []
+    place = list(words).index("--")
+    return list(words[:place]), list(words[place + 1 :])
 
 
 def numbers(given: Mapping[str, Any]) -> dict[str, float]:

@@ -31,6 +31,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _GAP = "·"  # in a curve, where there is no finite number
 MAX_BLOCKS = 24
 CURVE_PX = (140, 18)  # width and height
+PICTURE_PX = (480, 120)
 _COLORS = {  # the theme's own, where there is one
     "good": "var(--jp-success-color1,#1a7f37)",
     "bad": "var(--jp-error-color1,#cf222e)",
@@ -330,9 +331,22 @@ def _html_cell(value: str, style: str) -> str:
     return f'<td style="{style}{unbroken}{_tone(value)}">{_escaped(value)}</td>'
 
 
-def _svg(drawing: Drawing) -> str:
+def picture(words: str, values: Curve) -> dict[str, str]:
+    """Show a curve under a line of words, large: as text and as self-contained HTML, by their media types."""
+    drawing, finite = _drawn(values), [value for value in values if math.isfinite(value)]
+    low, high = (cell(limit) for limit in (min(finite, default=math.nan), max(finite, default=math.nan)))
+    style = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px"
+    limits = f'<div style="opacity:.7">{_escaped(f"{low} to {high}")}</div>'
+    head = f'<div style="font-weight:600">{_escaped(words)}</div>'
+    return {
+        "text/plain": f"{words}  {drawing}",
+        "text/html": f'<div class="nbmlops-curve" style="{style}">{head}{_svg(drawing, PICTURE_PX)}{limits}</div>',
+    }
+
+
+def _svg(drawing: Drawing, size: tuple[int, int] = CURVE_PX) -> str:
     """Draw a curve; where a page may hold no drawings, its title remains, which is the curve in blocks."""
-    width, height = CURVE_PX
+    width, height = size
     scaled = _heights(drawing.values, 0.5)
     step = (width - 4) / max(len(scaled) - 1, 1)
     points = [

@@ -121,6 +121,7 @@ class Run(Result):
     url: str = ""
     curves: Mapping[str, Curve] = field(default_factory=dict)
     changes: tuple[Difference, ...] = ()  # since the attempt before
+    unsent: int = 0  # records that the journal has and the store has not
 
     @property
     def subject(self) -> str:
@@ -156,6 +157,7 @@ class Run(Result):
         """Choose and word what a card shows, worst first."""
         return {
             "status": self.status,
+            "journal": f"{self.unsent:,} records are not sent yet; they will be" if self.unsent else "",
             "error": self.error,
             "cell": self.cell,
             "attempt": f"{self.attempt}, after {self.previous_id[:8]}" if self.previous_id else "",

@@ -1,6 +1,7 @@
 """The magic in a real IPython: results, variables, errors in one clean line, and the user's own left alone."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,14 +26,14 @@ HEAVY = ("mlflow", "pandas", "sklearn", "papermill", "nbformat", "pyarrow")
 
 def run(shell: InteractiveShell, cell: str) -> Any:
     """Run a cell that must succeed; give the value of its last line."""
-    done = shell.run_cell(cell)
+    done = shell.run_cell(cell, store_history=True)
     done.raise_error()
     return done.result
 
 
 def fail(shell: InteractiveShell, cell: str) -> BaseException:
     """Run a cell that must raise; give what it raised."""
-    done = shell.run_cell(cell)
+    done = shell.run_cell(cell, store_history=True)
     assert done.error_in_exec is not None
     return done.error_in_exec
 
@@ -57,7 +58,7 @@ def test_into_gives_a_cells_run_to_a_variable(
         {"depth": "3"},
     )
     shown = capsys.readouterr().out
-    assert "in the cell\n42\n" in shown
+    assert "in the cell\nOut[1]: 42\n" in shown
     assert "baseline" not in shown
 
 
@@ -221,7 +222,7 @@ def test_show_code_prints_what_the_verb_stands_for_and_does_nothing(
 ) -> None:
     run(shell, "%%mlops track baseline --show-code\nran = True")
     code = capsys.readouterr().out
-    assert "mlflow.start_run(run_name='baseline')" in code
+    assert "mlflow.start_run(run_name='baseline', nested=False" in code
     assert "ran" not in shell.user_ns
     assert nbmlops.open().runs(name="baseline") == ()
 
@@ -242,7 +243,7 @@ def test_a_failing_cell_ends_its_run_failed_and_raises_the_users_own_error(
     shell: InteractiveShell, lived: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raised = fail(shell, "%%mlops track baseline\ndef divide(a, b):\n    return a / b\ndivide(1, 0)")
-    shown = capsys.readouterr().out
+    shown = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
     assert type(raised) is ZeroDivisionError
     assert "return a / b" in shown
     assert "divide(1, 0)" in shown
@@ -266,16 +267,63 @@ def test_the_users_error_keeps_its_cause(
     [
         ("raise KeyboardInterrupt", "KILLED"),
         ("raise SystemExit(3)", "FAILED"),
-        ("1 +", "FAILED"),
         ("x = 1", "FINISHED"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:To exit")
 def test_a_run_ends_as_its_cell_does(source: str, status: str, shell: InteractiveShell, lived: Path) -> None:
-    shell.run_cell(f"%%mlops track baseline\n{source}")
+    shell.run_cell(f"%%mlops track baseline\n{source}", store_history=True)
     (found,) = nbmlops.open().runs(name="baseline")
     assert found.status == status
     assert nbmlops.open().project.open(_tracking()).mlflow.active_run() is None
+
+
+def test_a_cell_that_python_cannot_read_begins_no_run(shell: InteractiveShell, lived: Path) -> None:
+    done = shell.run_cell("%%mlops track baseline\n1 +", store_history=True)
+    assert isinstance(done.error_before_exec, SyntaxError)
+    assert nbmlops.open().runs(name="baseline") == ()
+
+
+def test_a_tracked_cell_is_a_cell_like_any_other(
+    shell: InteractiveShell, lived: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may await, use magics, execute cells of its own, leave a run open; an interrupt of the one before is past."""
+    fail(shell, "raise KeyboardInterrupt")
+    inner = "get_ipython().run_cell('inside = 1', store_history=False)"
+    body = f"import asyncio\nawait asyncio.sleep(0)\n{inner}\nchild = %mlops track child --nested\ninside + 1"
+    run(shell, f"%%mlops track baseline --into done\n{body}")
+    assert "Out[2]: 2" in capsys.readouterr().out
+    (child,) = nbmlops.open().runs(name="child")
+    assert (shell.user_ns["done"].status, child.status) == ("FINISHED", "FINISHED")
+    assert child.parent_id == shell.user_ns["done"].run_id
+
+
+def test_a_tracked_cell_may_be_timed(shell: InteractiveShell, lived: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(shell, "%%time\n%%mlops track baseline\nx = 1")
+    assert "Wall time" in capsys.readouterr().out
+    assert nbmlops.open().runs(name="baseline")[0].status == "FINISHED"
+
+
+def test_a_cell_as_text_of_an_exported_notebook_is_tracked_too(shell: InteractiveShell, lived: Path) -> None:
+    run(shell, "get_ipython().run_cell_magic('mlops', 'track baseline', 'x = 1\\n')")
+    (found,) = nbmlops.open().runs(name="baseline")
+    assert (found.status, shell.user_ns["x"]) == ("FINISHED", 1)
+
+
+def test_a_name_that_is_a_pair_is_refused(shell: InteractiveShell, lived: Path) -> None:
+    assert "-p a=1 -p b=2" in str(fail(shell, "%mlops track -p a=1 b=2"))
+    assert "-p a=1 -p b=2" in str(fail(shell, "%mlops track baseline -p a=1 b=2"))
+
+
+def test_figures_and_tables_are_variables(shell: InteractiveShell, lived: Path) -> None:
+    from matplotlib.figure import Figure
+
+    shell.user_ns |= {"df": flights(5), "roc": Figure(), "n": 3}
+    logged = run(shell, "%mlops track\n%mlops log --tables df --figures roc --figures again=roc --text note='so so'")
+    assert (logged.tables, logged.figures, logged.texts) == (1, 2, 1)
+    assert "n is of type int" in str(fail(shell, "%mlops log --tables n"))
+    assert "n is of type int" in str(fail(shell, "%mlops log --figures n"))
+    assert list(run(shell, "%mlops end").data) == ["df"]
 
 
 def _tracking() -> Any:
