@@ -1,8 +1,6 @@
 """A tracking server that fails in every way, behind unchanged MLflow code: nobody waits, nothing is lost or doubled."""
 
-import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from nbmlops.tracking import delivery
 from nbmlops.tracking.journal import journals
-from nbmlops.tracking.sync import Stores, retry_rejected, sweep, waiting
+from nbmlops.tracking.sync import Stores, sweep, waiting
 from tests.faults.forks import Child, Forks
 from tests.faults.proxy import Proxy
 from tests.faults.test_kills import forks, journal_of, server, warm  # noqa: F401  # fixtures
