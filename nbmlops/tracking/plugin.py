@@ -129,7 +129,7 @@ class JournaledStore:
     def _forget(self, ids: set[Any]) -> None:
         """Forget runs and models that may be gone, so that the store is asked about them."""
         self._params.clear()
-        self._models.clear()
+        self._models -= ids
         gone = [key for key, run in self._begun.items() if key in ids or run.info.experiment_id in ids]
         for run_id in gone:
             del self._begun[run_id]

@@ -158,7 +158,7 @@ def test_deleting_a_tag_leaves_the_run_as_it_is(sqlite: JournaledStore) -> None:
     assert kinds(sqlite)[-1] == "update"
 
 
-def test_a_database_in_memory_has_no_journal() -> None:
+def test_a_database_in_memory_has_no_journal(folder: Path) -> None:
     from nbmlops.tracking.plugin import tracking_store
 
     assert not isinstance(tracking_store("nbmlops+sqlite:///:memory:"), JournaledStore)
