@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -50,6 +51,9 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template")
     Tracking(f"sqlite:///{folder}/mlflow.db", "Default", folder / "artifacts")
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        place = (folder / "default").as_uri()  # MLflow's own choice is the working folder
+        connection.execute("UPDATE experiments SET artifact_location = ?", [place])
+        connection.commit()
         connection.execute("VACUUM INTO ?", [str(folder / "copy.db")])  # whole, with what is still in the WAL
     return folder / "copy.db"
 
@@ -66,14 +70,24 @@ def folder(tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) 
     return root
 
 
+def end_tracking() -> None:
+    """End the open runs, deliver what is journaled, and forget the stores: the next test's are its own."""
+    import mlflow
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    while mlflow.active_run():
+        mlflow.end_run()
+    if plugin := sys.modules.get("nbmlops.tracking.plugin"):
+        plugin.close_all()
+        plugin._stores.clear()
+    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+
+
 @pytest.fixture
 def project(folder: Path) -> Iterator[Project]:
     """The project in `folder`, on embedded stores."""
     yield Project(folder)
-    import mlflow
-
-    while mlflow.active_run():
-        mlflow.end_run()
+    end_tracking()
 
 
 @pytest.fixture
