@@ -38,6 +38,7 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
         "IPYTHONDIR": "ipython",
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_RUNTIME_DIR": "runtime",
+        "XDG_STATE_HOME": "state",
     }.items():
         (home / folder).mkdir()
         monkeypatch.setenv(variable, str(home / folder))

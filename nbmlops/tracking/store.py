@@ -60,12 +60,17 @@ def quiet_mlflow() -> Any:
 
 
 def open_plain(uri: str, artifacts: str | None = None) -> Any:
-    """Open MLflow's own tracking store for a plain URL; tables that are missing are made, by one process alone."""
+    """Open MLflow's own tracking store for a plain URL; tables that are missing are made, by one process alone.
+
+    Artifacts of an embedded store lie beside it, unless told otherwise: MLflow would put them into the
+    folder that some process happens to work in.
+    """
     quiet_mlflow()
     from mlflow.tracking._tracking_service.utils import _get_store
 
+    path = _embedded(uri)
     with _tables_made_once(uri):
-        return _get_store(patient(uri), artifacts)
+        return _get_store(patient(uri), artifacts or (path and (path.parent / "artifacts").as_uri()))
 
 
 def knock(uri: str, timeout_s: int = 10) -> None:
@@ -83,8 +88,7 @@ def _tables_made_once(uri: str) -> Iterator[None]:
 
     Once the tables are there all go on together, and readers while one writes: the file remembers that (WAL).
     """
-    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if not uri.startswith("sqlite:///") or path.name == ":memory:":
+    if (path := _embedded(uri)) is None:
         yield
         return
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # takes a second, and nobody should wait for that
@@ -96,3 +100,9 @@ def _tables_made_once(uri: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_SH if has_tables else fcntl.LOCK_EX)
             connection.execute("PRAGMA journal_mode=WAL")
         yield
+
+
+def _embedded(uri: str) -> Path | None:
+    """Give the file of an embedded store."""
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    return path.absolute() if uri.startswith("sqlite:///") and path.name != ":memory:" else None
