@@ -27,8 +27,11 @@ RETRY_S = (0.5, 10.0)  # between attempts at a store that is out of reach
 
 
 def start(folder: Path, targets: list[str]) -> None:
-    """Start the folder's sender unless one runs; it outlives its starter, except where CI counts processes."""
-    if is_running(folder):
+    """Start the folder's sender unless one runs; it outlives its starter, except where CI counts processes.
+
+    Under ``NBMLOPS_SENDER=off`` each process delivers by itself alone: when it reads, and at its end.
+    """
+    if os.environ.get("NBMLOPS_SENDER") == "off" or is_running(folder):
         return
     parent = os.getpid() if os.environ.get("CI") else 0
     words = [sys.executable, "-m", "nbmlops.tracking.sender", str(folder), str(parent)]

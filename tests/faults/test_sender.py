@@ -57,8 +57,9 @@ def wait_until(what: Any, seconds: float = UNTIL_S) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of journals; a sender of it ends with it."""
+    monkeypatch.delenv("NBMLOPS_SENDER")
     made = tmp_path / "journal"
     made.mkdir()
     yield made
