@@ -45,17 +45,18 @@ def _asked(tracking: Tracking, name: str, source: str) -> Before | None:
     """Ask the store for the newest run of this name and source, in bounded time where there is a journal."""
     if not is_journaled(tracking.uri):
         with translated("The attempt before"):
-            return _found(tracking, name, source)
+            return found(tracking, name, source)
     store = tracking.store
     if store.line.is_cut or tracking.experiment_id.startswith(OFFLINE):
         raise UnreachableError("it gave no answer a moment ago")
     if (tracking.uri, source, name) in _begun:
         store.flush(1.0)  # it may have begun offline
-    answer: Before | None = store.line.ask(lambda: _found(tracking, name, source))
+    answer: Before | None = store.line.ask(lambda: found(tracking, name, source), store._patience())
     return answer
 
 
-def _found(tracking: Tracking, name: str, source: str) -> Before | None:
+def found(tracking: Tracking, name: str, source: str) -> Before | None:
+    """Look for the newest run of a name and source in the store itself, however long that takes."""
     from nbmlops.tracking import sql
 
     rows = sql.newest(tracking.url, tracking.experiment, Selection(name=name, sources=(source,), limit=1))
