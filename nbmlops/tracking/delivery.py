@@ -121,7 +121,8 @@ class Target(Protocol):
 class Delivered:
     """How one call of `drain` ended: what was delivered and refused, what is left, and why it stopped early.
 
-    ``upload_error`` is why artifacts could not be uploaded; they are among the ``unsent``, as ``files``.
+    ``uploaded`` counts the artifacts among the ``records``, ``files`` those among the ``unsent``, and
+    ``upload_error`` is why they could not be uploaded.
     """
 
     path: Path
@@ -131,6 +132,7 @@ class Delivered:
     error: str = ""
     files: int = 0
     upload_error: str = ""
+    uploaded: int = 0
 
 
 def drain(
@@ -172,7 +174,14 @@ def drain(
             work.run(deadline, uploads)
             sent = work.sent
             return Delivered(
-                path, work.count, work.rejected, unsent(path), sent.error, len(sent.files), sent.upload_error
+                path,
+                work.count,
+                work.rejected,
+                unsent(path),
+                sent.error,
+                len(sent.files),
+                sent.upload_error,
+                work.uploaded,
             )
     except FileNotFoundError:  # delivered and removed while this process waited
         return Delivered(path, 0, 0, 0)
@@ -241,7 +250,7 @@ class _Delivery:
     def __init__(self, path: Path, target: Callable[[], Target], progress: Callable[[str], object]) -> None:
         self.path = path
         self.sent = Sent.of(path)
-        self.count = self.rejected = 0
+        self.count = self.rejected = self.uploaded = 0
         self._open = target
         self._progress = progress
         self._target: Target | None = None
@@ -474,6 +483,7 @@ class _Delivery:
         self.sent.files.remove(place)
         self.sent.uploads_failed, self.sent.upload_after, self.sent.upload_error = 0, 0.0, ""
         self.count += 1
+        self.uploaded += bool(spent)
         journal.crash_point("before-uploaded")
         self.sent.save(self.path)
         journal.crash_point("after-uploaded")

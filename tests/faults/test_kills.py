@@ -106,7 +106,7 @@ def test_killed_loops_on_an_embedded_store(folder: Path, forks: Forks) -> None:
     database = folder / ".nbmlops" / "mlflow.db"
     told = killed_loops(forks, folder, f"nbmlops+sqlite:///{database}", 6)
     all_swept(folder)
-    assert assert_true(Store(database), told) > 100
+    assert assert_true(Store(database), told) >= 6
 
 
 def test_killed_loops_while_the_server_is_up_away_and_back(
@@ -120,7 +120,7 @@ def test_killed_loops_while_the_server_is_up_away_and_back(
     told += killed_loops(forks, folder, uri, 2)
     away.pass_on()
     all_swept(folder)
-    assert assert_true(server[1], told) > 100
+    assert assert_true(server[1], told) >= 9
 
 
 @pytest.mark.parametrize("point", CRASH_POINTS)
