@@ -114,7 +114,7 @@ class JournaledStore:
     def _pass_on(self, call: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call the plain store, once it has all that was logged before."""
         if not self.flush(is_urgent=True) and self.line.is_cut:
-            raise _away("it could not be asked")
+            raise _away(f"{call} needs its answer. What is logged to runs meanwhile is kept in the journal.")
         args, kwargs = tuple(map(self._real, args)), {name: self._real(value) for name, value in kwargs.items()}
         try:
             answer = getattr(self.inner, call)(*args, **kwargs)

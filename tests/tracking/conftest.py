@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import end_tracking
 from nbmlops.surfaces.python import Operations
 from nbmlops.tracking.mlflow import Tracking
 
@@ -99,7 +100,4 @@ def team(request: pytest.FixtureRequest, store: str, folder: Path) -> Iterator[O
     name = f"team-{uuid.uuid4().hex[:8]}"
     (folder / "nbmlops.toml").write_text(f'[project]\nname = "{name}"\n[stores]\ntracking = "{tracking}"\n')
     yield Operations(folder)
-    import mlflow
-
-    while mlflow.active_run():
-        mlflow.end_run()
+    end_tracking()

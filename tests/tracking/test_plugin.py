@@ -201,6 +201,25 @@ def test_a_run_or_an_experiment_whose_answer_is_lost_is_created_once(
     assert found.data.metrics == {"auc": 0.5}
 
 
+@pytest.mark.parametrize("fault", ["refuse", "hang", "reset"])
+def test_what_needs_an_answer_says_so_at_once_while_the_server_is_away(
+    http: JournaledStore,
+    proxy: Proxy,  # noqa: F811
+    fault: str,
+) -> None:
+    run_id = begun(http)
+    getattr(proxy, fault)()
+    http.log_metric(run_id, Metric("auc", 0.5, NOW, 0))
+    started = time.monotonic()
+    with pytest.raises(MlflowException, match="out of reach: create_logged_model needs its answer") as caught:
+        http.create_logged_model("0", "trees", source_run_id=run_id)
+    assert caught.value.error_code == "TEMPORARILY_UNAVAILABLE"
+    assert time.monotonic() - started < 20
+    http.log_metric(run_id, Metric("auc", 0.6, NOW, 1))
+    proxy.pass_on()
+    assert [point.value for point in http.get_metric_history(run_id, "auc")] == [0.5, 0.6]
+
+
 # ------------------------------------------------------- threads, forks and folders
 def _log_from(run_id: str, place: int) -> int:
     for step in range(5):
