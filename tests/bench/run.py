@@ -12,13 +12,17 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import arriving
+import autologging
+import digests
 import first_run
 import ledger
 import loading
+import log_calls
 import reading
 from contest import Bench, measure, rows
 
-MODULES = (loading, first_run, ledger, reading)
+MODULES = (loading, first_run, log_calls, arriving, autologging, reading, digests, ledger)
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 HEAD = [
