@@ -247,7 +247,7 @@ def sync(project: Project, *, retry: bool = False, dry_run: bool = False) -> Syn
 def export(
     project: Project, run: RunRef, *, to: Literal["py", "notebook", "bundle"] = "py", output: str | None = None
 ) -> Any:
-    """Write a run as plain Python, as a notebook, or as one archive that holds everything.
+    """Write a run as plain Python, a notebook, or one archive that holds everything.
 
     Parameters
     ----------

@@ -81,7 +81,17 @@ def help_text(
     _app(name, options, prefix).help_print(
         [], console=Console(file=page, width=width, color_system=None, force_jupyter=False)
     )
-    return page.getvalue().rstrip()
+    return page.getvalue().rstrip() + _command_help(name)
+
+
+def _command_help(name: str) -> str:
+    """Word what may stand after ``--``, which is split off before the words are parsed."""
+    if "command" not in parameters(name):
+        return ""
+    from nbmlops.surfaces.schema import schema
+
+    described = schema(name)["arguments"]["properties"]["command"]["description"]
+    return f"\n\n-- COMMAND ARGS ...  {described}"
 
 
 def plain_code(call: Call, tracking: str, experiment: str = "Default") -> str:

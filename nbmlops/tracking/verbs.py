@@ -334,7 +334,7 @@ def log(
     step: int = 0,
     run: RunRef | None = None,
 ) -> Logged:
-    """Log metrics, parameters, tags, figures, tables, texts and files to the active run.
+    """Log metrics, params, tags, figures, tables, texts and files to the active run.
 
     Parameters
     ----------
