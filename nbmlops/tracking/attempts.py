@@ -68,7 +68,8 @@ def found(tracking: Tracking, name: str, source: str) -> Before | None:
 def _found_by_client(tracking: Tracking, name: str, source: str) -> Before | None:
     from mlflow import MlflowClient
 
-    same = f"{equals('attributes.run_name', name)} and {equals('tags.`mlflow.source.name`', source)}"
+    # the name last: MLflow takes a backslash at its end for an escape as long as another quote follows
+    same = f"{equals('tags.`mlflow.source.name`', source)} and {equals('attributes.run_name', name)}"
     runs = MlflowClient(tracking.url).search_runs(
         [tracking.experiment_id], same, max_results=10, order_by=["attributes.start_time DESC"]
     )
