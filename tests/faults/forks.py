@@ -15,7 +15,7 @@ from typing import Any, Self
 import psutil
 
 PARENT = """
-import importlib, json, os, sys, warnings
+import ctypes, importlib, json, os, sys
 for name in json.loads(sys.argv[1]):
     importlib.import_module(name)
 print("warm", flush=True)
@@ -23,6 +23,7 @@ for line in sys.stdin:
     told = json.loads(line)
     pid = os.fork()
     if not pid:
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: it is killed with its parent
         os.setsid()
         os.chdir(told["folder"])
         os.environ.update(told["environment"])
@@ -78,6 +79,7 @@ class Forks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._parent.kill()  # a child that a failed test has left dies with it
         self._parent.communicate()
 
     def _line(self) -> str:
