@@ -278,10 +278,11 @@ def _aim_mlflow(project: Project) -> None:
         print(f"nbmlops: {exc}", file=sys.stderr)
         return
     if settings:
-        from nbmlops.tracking.store import journaled, plain
+        from nbmlops.tracking.store import belongs, journaled, plain
 
         uri = plain(settings.tracking.value)
         is_on = settings.journal.value != "off"
+        belongs(uri, project.root)
         os.environ.setdefault("MLFLOW_TRACKING_URI", journaled(uri) if is_on else patient(uri))
         os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", settings.name.value)
 

@@ -13,7 +13,7 @@ from nbmlops.scrub import scrub, scrub_text
 from nbmlops.tracking.delivery import UnreachableError
 from nbmlops.tracking.overlay import OFFLINE
 from nbmlops.tracking.runs import Run, link, run_from
-from nbmlops.tracking.store import PATIENCE, is_journaled, journaled, knock, open_plain, plain, quiet_mlflow
+from nbmlops.tracking.store import PATIENCE, belongs, is_journaled, journaled, knock, open_plain, plain, quiet_mlflow
 
 __all__ = ["PATIENCE", "Tracking", "aimed", "translated"]
 
@@ -57,6 +57,7 @@ class Tracking:
         uri = plain(settings.tracking.value)
         if settings.journal.value != "off":
             uri = journaled(uri)
+            belongs(uri, project.root)
         return cls(uri, settings.name.value, project.root / STATE / "artifacts")
 
     @property

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nbmlops.errors import NbmlopsError
-from nbmlops.project import Project, find, patient
+from nbmlops.project import Project, patient
 from nbmlops.tracking import capture, ipython, journal, sender, session, wording
 from nbmlops.tracking.delivery import Target, UnreachableError, Uploads, drain
 from nbmlops.tracking.journal import ABOVE, Sent, Writer
 from nbmlops.tracking.line import ANSWER_S, Line
 from nbmlops.tracking.overlay import OFFLINE, PLACE, changed, folded, offline_experiment, offline_run, points_of
 from nbmlops.tracking.owner import owner_tags
-from nbmlops.tracking.store import knock, open_plain, plain, quiet_mlflow
+from nbmlops.tracking.store import knock, open_plain, plain, quiet_mlflow, root_of
 from nbmlops.tracking.sync import finish, folder_of, open_target
 
 FLUSH_S = 20.0  # that a read waits for what was logged before it
@@ -55,7 +55,7 @@ class JournaledStore:
     def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
         self.uri = patient(_absolute(plain(store_uri)))
         self._artifact_uri = artifact_uri
-        project = _project_of(self.uri)
+        project = Project(root_of(self.uri))
         durability = project.settings.journal.value if project.exists else "page-cache"
         self.writer = Writer(folder_of(project), self.uri, "page-cache" if durability == "off" else durability)
         self._params: dict[str, dict[str, str]] = {}  # of the runs that are known to take what is logged
@@ -544,12 +544,6 @@ def _absolute(url: str) -> str:
     """Make an embedded store's path absolute: the working folder may change, and a sender has another."""
     path, sep, options = url.removeprefix("sqlite:///").partition("?")
     return f"sqlite:///{Path(path).absolute()}{sep}{options}" if url.startswith("sqlite:///") else url
-
-
-def _project_of(url: str) -> Project:
-    """Find the project that a store belongs to: the one that an embedded store lies in, else the working folder's."""
-    path = Path(url.removeprefix("sqlite:///").partition("?")[0])
-    return Project(find(path.parent)) if url.startswith("sqlite:///") and find(path.parent) else Project()
 
 
 # --------------------------------------------------------------------- entry points

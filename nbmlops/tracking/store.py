@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nbmlops.project import BUSY_TIMEOUT_S, patient
+from nbmlops.project import BUSY_TIMEOUT_S, find, patient
 
 PREFIX = "nbmlops+"
 # Without these MLflow asks a silent server again and again, for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
 # Standard output is for results, and progress is told in our own words.
 _SILENCE = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+
+_roots: dict[str, Path] = {}  # of projects, by the plain URL of their store
 
 
 def plain(uri: str) -> str:
@@ -44,6 +46,19 @@ def journaled(uri: str) -> str:
 def is_journaled(uri: str) -> bool:
     """Say whether a journal is in front of a store."""
     return uri.startswith(PREFIX)
+
+
+def belongs(uri: str, root: Path) -> None:
+    """Take note that this process uses a store for a project, wherever its working folder is when it does."""
+    _roots[patient(plain(uri))] = root
+
+
+def root_of(uri: str) -> Path | None:
+    """Find the project's folder that a store belongs to: the one that it was opened for, or that it lies in."""
+    if known := _roots.get(patient(plain(uri))):
+        return known
+    path = Path(plain(uri).removeprefix("sqlite:///").partition("?")[0])
+    return find(path.parent) if uri.startswith("sqlite:///") else None
 
 
 def quiet_mlflow() -> Any:

@@ -17,7 +17,9 @@ import pytest
 from mlflow.entities import Dataset, DatasetInput, LoggedModelInput, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
+from nbmlops.project import Project
 from nbmlops.tracking import journal
+from nbmlops.tracking.mlflow import Tracking
 from nbmlops.tracking.plugin import JournaledStore
 from nbmlops.tracking.store import journaled, open_plain
 from tests.faults.conftest import proxy, steady_server  # noqa: F401  # fixtures
@@ -307,3 +309,15 @@ def test_a_folder_that_is_left_makes_no_difference(
     store.close()
     assert open_plain(f"sqlite:///{folder}/.nbmlops/mlflow.db").get_run(run_id).data.metrics == {"auc": 0.5}
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_project_on_a_server_keeps_its_journal_when_the_folder_is_left(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: Proxy,  # noqa: F811
+) -> None:
+    (folder / "nbmlops.toml").write_text(f'[project]\nname = "far"\n[stores]\ntracking = "{proxy.url}"\n')
+    monkeypatch.chdir(tmp_path)
+    uri = Project(folder).open(Tracking).uri
+    assert JournaledStore(uri).writer.folder == folder / ".nbmlops" / "journal"
