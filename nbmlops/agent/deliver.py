@@ -31,14 +31,20 @@ def planned(project: Project) -> Synced:
 def delivered(project: Project, *, retry: bool = False) -> Synced:
     """Deliver, then end dead runs; a store that is out of reach keeps no other waiting."""
     gone, trouble = _dead(project)
+    uploaded: list[str] = []
+
+    def progress(line: str) -> None:
+        uploaded.append(line)
+        project.notify(line)
+
     with sync.Stores([project.settings.tracking.value] if project.exists else []) as stores:
-        done = [each for folder in folders(project) for each in _swept(project, folder, stores, retry=retry)]
+        done = [each for folder in folders(project) for each in _swept(project, folder, stores, retry, progress)]
     if gone and not trouble:
         _, trouble = _reaped(project)
     left = [sync.waiting(folder) for folder in folders(project)]
     return Synced(
-        records=sum(each.records for each in done),
-        files=sum(getattr(each, "uploaded", 0) for each in done),
+        records=sum(each.records for each in done) - len(uploaded),  # which count as records of their own
+        files=len(uploaded),
         rejected=sum(each.rejected for each in left),
         reasons=tuple(_reasons(folders(project))),
         ended=tuple(gone),
@@ -47,13 +53,15 @@ def delivered(project: Project, *, retry: bool = False) -> Synced:
     )
 
 
-def _swept(project: Project, folder: Path, stores: sync.Stores, *, retry: bool) -> list[Delivered]:
+def _swept(
+    project: Project, folder: Path, stores: sync.Stores, retry: bool, progress: Callable[[str], None]
+) -> list[Delivered]:
     if retry and (count := sync.retry_rejected(folder)):
         project.notify(f"{count} rejected records are tried again")
     waiting = sync.waiting(folder)
     if waiting.records:
         project.notify(f"{waiting.records:,} records in {waiting.journals} journals of {folder}")
-    return sync.sweep(folder, stores, progress=project.notify)
+    return sync.sweep(folder, stores, progress=progress)
 
 
 def _reasons(places: Iterable[Path]) -> Iterator[str]:

@@ -20,10 +20,12 @@ from nbmlops.tracking.mlflow import Tracking
 NOBODY = "http://127.0.0.1:1"
 
 
-def logged(project: Project | None, run_id: str, target: str) -> None:
-    """Journal a metric as a process does that has ended since."""
+def logged(project: Project | None, run_id: str, target: str, text: bytes = b"") -> None:
+    """Journal a metric, and a file, as a process does that has ended since."""
     writer = journal.Writer(sync.folder_of(project), target)
     writer.append(journal.metric(run_id, "auc", 0.5, int((time.time() - 100) * 1000), 0))
+    if text:
+        writer.append(journal.line("file", run_id, {"place": "", "path": "notes.txt", **writer.copy(text)}))
     writer.close()
 
 
@@ -53,12 +55,13 @@ def test_every_journal_goes_to_the_store_that_it_names(ops: Operations, tmp_path
     (tmp_path / "other.db").write_bytes(empty_mlflow.read_bytes())
     here, there = ops.project.open(Tracking), Tracking(other, "Default", tmp_path / "artifacts")
     runs = [each.client.create_run(each.experiment_id).info.run_id for each in (here, there)]
-    logged(ops.project, runs[0], here.url)
+    logged(ops.project, runs[0], here.url, b"late flights")
     logged(ops.project, runs[1], other)
     logged(None, runs[1], other)
-    assert ops.sync(dry_run=True).records == 3
+    assert ops.sync(dry_run=True).records == 4
     done = ops.sync()
-    assert (done.records, done.rejected, done.left, done.ended) == (3, 0, 0, ())
+    assert (done.records, done.files, done.rejected, done.left, done.ended) == (4, 1, 0, 0, ())
+    assert [each.path for each in here.client.list_artifacts(runs[0])] == ["notes.txt"]
     assert [each.client.get_run(run).data.metrics for each, run in zip((here, there), runs, strict=True)] == [
         {"auc": 0.5}
     ] * 2
