@@ -48,7 +48,7 @@ def serving(folder: Path, port: int = 0) -> Iterator[tuple[str, "subprocess.Pope
 
 def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Wait until the server answers; one that ends instead fails with its log."""
-    for _ in range(600):
+    for _ in range(1800):
         assert process.poll() is None, log.read_text()
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=1) as response:
             assert response.status == 200
