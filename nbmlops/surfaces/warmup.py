@@ -39,10 +39,35 @@ class Warmup:
         self._shell.events.unregister("post_run_cell", self._idle)
         if "mlflow" in sys.modules:  # in use already, and perhaps aimed at another store by hand
             return
-        from nbmlops.tracking.mlflow import Tracking
-
-        for module in ("nbmlops.surfaces.call", "nbmlops.tracking.session"):
+        for module in _FIRST_RUN:
             importlib.import_module(module)
         with contextlib.suppress(NbmlopsError):  # no project, or a store out of reach: the first verb says so
-            tracking = self._project.open(Tracking)
-            _ = tracking.experiment_id, tracking.mlflow.active_run()
+            _warm(self._project)
+
+
+_FIRST_RUN = (
+    "nbmlops.surfaces.call",
+    "nbmlops.surfaces.live",
+    "nbmlops.tracking.verbs",
+    "nbmlops.tracking.session",
+    "nbmlops.tracking.attempts",
+)
+
+
+def _warm(project: Project) -> None:
+    """Do what the first `track` does, short of a run: the line is read, MLflow's plug-ins are there, the store is open.
+
+    What a run keeps of the environment is found out too, which takes seconds once.
+    """
+    from nbmlops.surfaces.parse import parse
+    from nbmlops.tracking import attempts, environment
+    from nbmlops.tracking.mlflow import Tracking
+
+    parse("track", ["a"])
+    tracking = project.open(Tracking)
+    _ = tracking.experiment_id, tracking.mlflow.active_run()
+    from mlflow.tracking.context.registry import resolve_tags
+
+    resolve_tags()
+    attempts.link_tags(tracking, "", "")
+    environment.lock()

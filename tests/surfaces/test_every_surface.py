@@ -64,6 +64,12 @@ STORIES = [
         (
             Case("track baseline -p depth=3", {"name": "baseline", "parameters": {"depth": 3}}),
             Case("log auc=0.8 --step 2", {"metrics": {"auc": 0.8}, "step": 2}),
+            Case(
+                "log --text note=good --tables five.parquet --tables again=five.parquet",
+                {"text": {"note": "good"}, "tables": {"five": "five.parquet", "again": "five.parquet"}},
+            ),
+            Case("track fold --nested --system", {"name": "fold", "nested": True, "system": True}),
+            Case("end"),
             Case("end"),
             Case("autolog --off", {"off": True}),
         ),
