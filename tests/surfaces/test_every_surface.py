@@ -68,7 +68,7 @@ STORIES = [
                 "log --text note=good --tables five.parquet --tables again=five.parquet",
                 {"text": {"note": "good"}, "tables": {"five": "five.parquet", "again": "five.parquet"}},
             ),
-            Case("track fold --nested --system", {"name": "fold", "nested": True, "system": True}),
+            Case("track fold --nested", {"name": "fold", "nested": True}),
             Case("end"),
             Case("end"),
             Case("autolog --off", {"off": True}),

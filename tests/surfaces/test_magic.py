@@ -430,11 +430,19 @@ def test_completion_without_a_project_still_knows_the_verbs(
 
 
 # ------------------------------------------------------------------ a real kernel
+DRAWN = """\
+%%mlops track drawn --live auc
+import time
+for step in range(25):
+    mlflow.log_metric("auc", step / 50, step=step)
+    time.sleep(0.1)
+"""
 CELLS = (
     "%load_ext nbmlops",
     "import mlflow\nwith mlflow.start_run(run_name='plain'):\n    mlflow.log_metric('auc', 0.25)",
     "%%mlops track baseline -p month={month}\n%mlops log auc=0.5",
-    "%mlops runs --limit 1",
+    DRAWN,
+    "%mlops runs --limit 1 --name baseline",
     "%mlops promote delays/9",
 )
 
@@ -445,10 +453,13 @@ def test_a_headless_notebook_keeps_cards_and_a_real_error(lived: Path) -> None:
     with pytest.raises(CellExecutionError) as caught:
         client.execute()
     assert (caught.value.ename, caught.value.evalue.split("\n")[0]) == ("NotFoundError", "delays has no version 9.")
-    (card,) = [output for output in notebook.cells[3].outputs if output.output_type == "execute_result"]
+    picture, _ = [output for output in notebook.cells[3].outputs if output.output_type == "display_data"]
+    assert picture.data["text/plain"].startswith("auc 0.48 at step 24 · drawn FINISHED")
+    assert "<svg" in picture.data["text/html"]
+    (card,) = [output for output in notebook.cells[4].outputs if output.output_type == "execute_result"]
     assert "baseline" in card.data["text/html"]
     assert "baseline" in card.data["text/plain"]
-    (error,) = [output for output in notebook.cells[4].outputs if output.output_type == "error"]
+    (error,) = [output for output in notebook.cells[5].outputs if output.output_type == "error"]
     assert error.ename == "NotFoundError"
     assert error.traceback[0] == "NotFoundError: delays has no version 9."
     assert "File" not in "".join(error.traceback)
