@@ -21,7 +21,8 @@ for i in range({n}):
     nbmlops.log(loss=0.5, step=i)
 """
 MLFLOW = """
-import time
+import os, time
+os.environ["MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS"] = "1"
 import mlflow
 from mlflow.entities import Metric
 mlflow.set_tracking_uri({uri!r})
@@ -42,7 +43,7 @@ for i in range({n}):
 ENDING = """
 import json, resource
 print(json.dumps([began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]), flush=True)
-input()
+time.sleep(600)
 """
 SQLITE = "sqlite:///.nbmlops/mlflow.db"
 
@@ -76,8 +77,9 @@ def _sender_mb(pid: int) -> float:
     """Give the peak memory of a process' sender, once it has one."""
     with contextlib.suppress(psutil.Error, OSError):
         for child in psutil.Process(pid).children():
-            status = Path(f"/proc/{child.pid}/status").read_text()
-            return float(status.partition("VmHWM:")[2].split()[0]) / 1024
+            if "nbmlops.tracking.sender" in child.cmdline():
+                status = Path(f"/proc/{child.pid}/status").read_text()
+                return float(status.partition("VmHWM:")[2].split()[0]) / 1024
     return 0.0
 
 
