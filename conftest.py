@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from nbmlops.project import Project
 from nbmlops.surfaces.python import Operations
+
+# A machine that others use too is slow at times: that is no finding.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 TOML = """\
 [project]
