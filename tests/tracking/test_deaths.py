@@ -172,6 +172,12 @@ HOSTS: dict[str, tuple[Callable[[Path, Death], None], dict[str, Death]]] = {
     "run": (RUN, {"an interrupt": INTERRUPTED} | {name: DEATHS[name] for name in HEADLESS}),
 }
 TABLE = [(host, name) for host, (_, deaths) in HOSTS.items() for name in deaths]
+# The rest takes minutes, and a busy machine's patience.
+QUICK = {
+    *(("kernel", name) for name in ("an exception", "an interrupt", "SIGKILL", "SIGTERM", "os._exit(0)")),
+    *((host, name) for host in ("papermill", "run") for name in ("an exception", "os._exit(0)")),
+}
+ROWS = [pytest.param(*case, id=": ".join(case), marks=() if case in QUICK else pytest.mark.soak) for case in TABLE]
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +215,7 @@ def ends(folder: Path) -> dict[str, tuple[str, str | None]]:
     return {run.info.run_name: (run.info.status, run.data.tags.get("nbmlops.error")) for run in found}
 
 
-@pytest.mark.parametrize(("host", "name"), TABLE, ids=map(": ".join, TABLE))
+@pytest.mark.parametrize(("host", "name"), ROWS)
 def test_a_run_ends_as_its_process_did(died: dict[tuple[str, str], Future[Path]], host: str, name: str) -> None:
     folder = died[host, name].result()
     death = HOSTS[host][1][name]
