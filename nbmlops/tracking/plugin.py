@@ -556,6 +556,13 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None, **_: Any) ->
     return _tracking_store_registry.get_store_builder(plain(store_uri))(plain(store_uri), artifact_uri)
 
 
+def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
+    """Make the repository of an artifact place that a server keeps; its classes need MLflow, which loads this."""
+    from nbmlops.tracking.artifacts import artifact_repository as made
+
+    return made(artifact_uri, tracking_uri, registry_uri)
+
+
 def registry_store(store_uri: str, **_: Any) -> Any:
     """Make the registry store of a ``nbmlops+…`` URL: MLflow's own, whose creations on a server are made safe."""
     uri = patient(_absolute(plain(store_uri)))
