@@ -90,14 +90,14 @@ def _bench(name: str, n: int, over_http: bool, promise: str) -> Bench:
         ours=functools.partial(here, OURS, n),
         peers={
             "`log_batch` of 1,000": functools.partial(here, MLFLOW + BATCHES, n),
-            "buffered asynchronous, a tenth of them": functools.partial(here, MLFLOW + BUFFERED, n // 10),
+            "buffered asynchronous": functools.partial(here, MLFLOW + BUFFERED, n),
         },
         promise=promise,
-        turns=3,
+        turns=2,
     )
 
 
 BENCHES = (
     _bench("SQLite", 100_000, False, "≥ 0.75 of hand-written batches, ≥ 2.5 of asynchronous"),
-    _bench("over HTTP", 30_000, True, "≥ 0.75 of hand-written batches, ≥ 2.5 of asynchronous"),
+    _bench("over HTTP", 20_000, True, "≥ 0.75 of hand-written batches, ≥ 2.5 of asynchronous"),
 )

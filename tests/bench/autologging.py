@@ -48,6 +48,6 @@ BENCHES = (
         ours=functools.partial(fits, OURS),
         peers={"`mlflow.sklearn.autolog()`": functools.partial(fits, MLFLOW)},
         promise="at most 1/10",
-        turns=3,
+        turns=2,
     ),
 )

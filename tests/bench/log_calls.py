@@ -86,12 +86,14 @@ BENCHES = (
         ours=functools.partial(calls, OURS, OUR_CALL),
         peers={"`mlflow.log_metric` into SQLite": SYNC, "the same, asynchronous": ASYNC, **DVC},
         promise="≤ 5 µs, p99 ≤ 20 µs; 1/600 of MLflow, 1/20 of its async, 1/8 of dvclive",
+        turns=3,
     ),
     Bench(
         "unchanged `mlflow.log_metric` through the journal",
         ours=_mlflow('mlflow.log_metric("loss", 0.5, step=i)', 3000, "nbmlops+"),
         peers={"`mlflow.log_metric` into SQLite": SYNC},
         promise="1/20 of MLflow",
+        turns=3,
     ),
     Bench(
         "a call of `nbmlops.log` while the sender delivers",
