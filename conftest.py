@@ -86,8 +86,9 @@ def folder(tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def end_tracking() -> None:
-    """End the open runs, deliver what is journaled, and forget the stores: the next test's are its own."""
+    """End the open runs, deliver what is journaled, and forget stores and experiment: the next test's are its own."""
     import mlflow
+    from mlflow.tracking import fluent
     from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
     while mlflow.active_run():
@@ -96,6 +97,7 @@ def end_tracking() -> None:
         plugin.close_all()
         plugin._stores.clear()
     _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+    fluent._active_experiment_id = None  # what `mlflow.set_experiment` leaves behind
 
 
 @pytest.fixture

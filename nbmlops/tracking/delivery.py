@@ -199,8 +199,12 @@ def _holds_begin_of(run_id: str, path: Path) -> bool:
 
 
 def end_orphans(path: Path, target: Callable[[], Target]) -> list[str]:
-    """End the runs that a journal's writer, which has ended, left open: FAILED, unless somebody gave them an end."""
+    """End the runs that a journal's writer, which has ended, left open: FAILED, unless somebody gave them an end.
+
+    They ended when the writer last gave a sign of life: the last record, or the last heartbeat.
+    """
     work, ended = _Delivery(path, target, str), []
+    ended_at_ms = int(path.stat().st_mtime * 1000)
     for run_id, intent in list(work.sent.open.items()):
         begun = work.target.created(intent) if intent == run_id else [work.real(run_id)]
         try:
@@ -208,7 +212,7 @@ def end_orphans(path: Path, target: Callable[[], Target]) -> list[str]:
                 if work.target.state(real)[0] == "RUNNING":
                     work.target.log_batch(_tagged(real, "nbmlops.error", GONE))
                     journal.crash_point("before-end")
-                    work.target.update_run(real, {"status": "FAILED", "end_time": int(time.time() * 1000)})
+                    work.target.update_run(real, {"status": "FAILED", "end_time": ended_at_ms})
                     ended.append(real)
                 work.close_run(run_id, real)
         except RejectedError:  # deleted meanwhile

@@ -31,7 +31,8 @@ FLUSH_S = 20.0  # that a read waits for what was logged before it
 TABLES_S = 120.0  # that the first use of an embedded store waits: its tables may have to be made
 NO_INTENT_S = 25.0  # that a creation waits which could not be found again: longer than a database does
 EXIT_S = 8.0  # that the end of the process waits
-SENDER_AFTER_S = 1.0  # a script that is over by then delivers by itself
+LOCK_S = 5.0  # that an embedded store may take to answer: others write too, and nobody's network is slow
+LOOK_S = 60.0  # between two looks whether the sender lives: it may have been killed too
 _FORGETS = {"delete_run", "restore_run", "delete_experiment", "restore_experiment", "delete_logged_model"}
 _FORGETS |= {"_hard_delete_run", "_hard_delete_experiment"}
 INTENT = "nbmlops.id"  # the tag that a run's creation carries: by it a run is found whose answer was lost
@@ -67,6 +68,8 @@ class JournaledStore:
         self._has_told = False
         self._inner: Any = None
         self._begin_process()
+        if journal.journals(self.writer.folder):  # a process that was killed may have left them
+            self._call_sender()
         _stores.append(self)
         os.register_at_fork(after_in_child=self._forked)
         workers.register_after_fork(self, _deliver_at_the_workers_end)
@@ -75,7 +78,7 @@ class JournaledStore:
         """Begin with a journal of which nothing is sent, and with locks that nobody holds."""
         self.line = Line(self.uri)
         self._sent = 0
-        self._timer: threading.Timer | None = None
+        self._ending: threading.Event | None = None
         self._opening = threading.RLock()
 
     def _forked(self) -> None:
@@ -244,10 +247,15 @@ class JournaledStore:
     def write(self, lines: bytes) -> None:
         """Journal lines, and see to it that a sender comes for them."""
         self.writer.append(lines)
-        if self._timer is None:
-            self._timer = threading.Timer(SENDER_AFTER_S, self._call_sender)
-            self._timer.daemon = True
-            self._timer.start()
+        if self._ending is None:
+            self._ending = threading.Event()
+            threading.Thread(target=self._keep_sender, args=(self._ending,), daemon=True).start()
+
+    def _keep_sender(self, ending: threading.Event) -> None:
+        """Start a sender, and again should it be gone before the journal is."""
+        self._call_sender()
+        while not ending.wait(LOOK_S):
+            self._call_sender()
 
     def _call_sender(self) -> None:
         try:
@@ -354,7 +362,9 @@ class JournaledStore:
         """Give a database the time to make its tables at its first use."""
         if self.uri.startswith("http"):
             _ = self.inner  # imports, which nobody should count as the server's silence
-        return ANSWER_S if self._inner is not None else TABLES_S
+        if self._inner is None:
+            return TABLES_S
+        return LOCK_S if self.uri.startswith("sqlite") else ANSWER_S
 
     def _begin_offline(self, run_id: str, experiment: str, user: str, at_ms: int, tags: Any, name: str | None) -> Any:
         run = offline_run(run_id, str(experiment), user, at_ms, tags, name)
@@ -491,9 +501,9 @@ class JournaledStore:
 
     def close(self, patience_s: float = EXIT_S) -> None:
         """Deliver what is left in bounded time, and let the journal go; what remains, the next process delivers."""
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+        if self._ending:
+            self._ending.set()
+            self._ending = None
         try:
             if self.flush(patience_s, "all") and self.writer.is_open:
                 path = self.writer.path

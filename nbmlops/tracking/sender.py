@@ -19,6 +19,7 @@ from nbmlops.tracking.delivery import Delivered
 from nbmlops.tracking.sync import Stores, beat, sweep, waiting
 
 LOCK = "sender.lock"
+WAIT_S = 1.0  # a script that is over by then delivers by itself
 LINGER_S = 3.0  # after the last writer has ended and all is delivered
 GIVE_UP_S = 600.0  # after the last writer has ended, with a store out of reach: the next command goes on
 BEAT_S = 60.0  # between two signs of life of the runs that are open
@@ -51,7 +52,9 @@ def main() -> None:
         if is_the_one:
             if parent:
                 threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-            serve(folder)
+            time.sleep(WAIT_S)
+            if journal.journals(folder):
+                serve(folder)
 
 
 def serve(folder: Path) -> None:

@@ -137,7 +137,7 @@ def track(
     mlflow.log_params($parameters)
     mlflow.set_tags($tags)
     """
-    _check_track(project, name, live, command)
+    _check_track(project, name, parameters, live, command)
     if command:
         from nbmlops.tracking.command import run_command
 
@@ -182,8 +182,10 @@ def begin(
     return tracking.as_run(tracking.client.get_run(run_id))
 
 
-def _check_track(project: Project, name: str | None, live: str, command: list[str]) -> None:
-    if name and "=" in name and not command:
+def _check_track(
+    project: Project, name: str | None, parameters: Mapping[str, Any], live: str, command: list[str]
+) -> None:
+    if name and "=" in name and parameters and not command:  # of `-p a=1 b=2` the second would be the name
         raise UsageError(f"{name!r} is no name of a run.", "Options are repeated: -p a=1 -p b=2")
     if live and project.surface != "magic":
         raise UsageError("--live draws in a notebook alone.", f"There: %%mlops track --live {live}")

@@ -1,8 +1,10 @@
 """The sender: one for a folder, outliving its starter, ending by itself, small, and dispensable."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -31,6 +33,17 @@ for step in range(100):
     writer.append(journal.metric(sys.argv[3], "loss", 0.5, 1, step))
 sender.start(folder, [url])
 print("started", flush=True)
+signal.pause()
+"""
+
+RUNS = """
+import signal, sys
+import mlflow
+from nbmlops.tracking import plugin
+
+plugin.LOOK_S = 0.5
+mlflow.set_tracking_uri(sys.argv[1])
+print(mlflow.start_run().info.run_id, flush=True)
 signal.pause()
 """
 
@@ -155,6 +168,64 @@ def test_a_hundred_thousand_records_that_wait_take_no_memory(place: Path, proxy:
     writer.close()
     process.kill()
     reap(process)
+
+
+@pytest.fixture
+def journals(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The project's folder of journals; a sender of it ends with it."""
+    monkeypatch.delenv("NBMLOPS_SENDER")
+    made = folder / ".nbmlops" / "journal"
+    yield made
+    for process in senders(made):
+        process.kill()
+
+
+def running(folder: Path) -> tuple["subprocess.Popen[str]", str]:
+    """Start a process that begins a run and waits; give the run's id too."""
+    command = [sys.executable, "-c", RUNS, f"nbmlops+sqlite:///{folder}/.nbmlops/mlflow.db"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def status_of(folder: Path, run_id: str) -> str:
+    with contextlib.closing(sqlite3.connect(folder / ".nbmlops" / "mlflow.db")) as connection:
+        [(status,)] = connection.execute("SELECT status FROM runs WHERE run_uuid = ?", [run_id]).fetchall()
+    return str(status)
+
+
+def test_a_run_that_is_killed_in_its_first_moment_ends_without_a_command(folder: Path, journals: Path) -> None:
+    process, run_id = running(folder)
+    ended(process)
+    wait_until(lambda: status_of(folder, run_id) == "FAILED")
+    wait_until(lambda: not senders(journals))
+
+
+def test_a_sender_that_is_killed_comes_back_while_a_run_is_open(folder: Path, journals: Path) -> None:
+    process, run_id = running(folder)
+    wait_until(lambda: senders(journals))
+    [first] = senders(journals)
+    first.kill()
+    wait_until(lambda: senders(journals) not in ([], [first]))
+    assert status_of(folder, run_id) == "RUNNING"
+    ended(process)
+    wait_until(lambda: status_of(folder, run_id) == "FAILED")
+    wait_until(lambda: not senders(journals))
+
+
+def test_the_next_process_has_journals_of_killed_ones_delivered(folder: Path, journals: Path) -> None:
+    process, run_id = running(folder)
+    for each in (*senders(journals), process):  # as if the machine had gone down
+        each.kill()
+    process.communicate()
+    for each in senders(journals):
+        each.kill()
+    reads = (
+        f"from nbmlops.tracking.plugin import JournaledStore as S; S('nbmlops+sqlite:///{folder}/.nbmlops/mlflow.db')"
+    )
+    subprocess.run([sys.executable, "-c", reads], check=True)
+    wait_until(lambda: status_of(folder, run_id) == "FAILED")
+    wait_until(lambda: not senders(journals))
 
 
 def reap(process: psutil.Process) -> None:

@@ -75,7 +75,7 @@ def test_a_locked_database_is_an_outage_and_the_run_begins_all_the_same(
         started = time.monotonic()
         run_id = begun(sqlite)
         sqlite.log_metric(run_id, Metric("auc", 0.5, NOW, 0))
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 8
         other.execute("ROLLBACK")
     assert "out of reach" in capfd.readouterr().err
     assert sqlite.flush(is_urgent=True)

@@ -109,7 +109,16 @@ def test_a_short_run_has_some_of_the_machines_load(ops: Operations) -> None:
 
 
 def test_what_cannot_be_done_is_refused_before_a_run_begins(ops: Operations) -> None:
-    for given, words in (({"name": "b=2"}, "-p a=1 -p b=2"), ({"live": "auc"}, "%%mlops track --live auc")):
+    refused = (
+        ({"name": "b=2", "parameters": {"a": 1}}, "-p a=1 -p b=2"),
+        ({"live": "auc"}, "%%mlops track --live auc"),
+    )
+    for given, words in refused:
         with pytest.raises(UsageError, match=words):
             ops.track(**given)
     assert ops.project.open(Tracking).mlflow.active_run() is None
+
+
+def test_a_name_may_tell_a_parameter(ops: Operations) -> None:
+    assert ops.track("lr=0.1").name == "lr=0.1"
+    ops.end()
