@@ -47,6 +47,18 @@ class Rows(tuple[Row, ...], Result):
 
 
 # ------------------------------------------------------------------ arguments
+def counted(n: int, noun: str) -> str:
+    """Word a number of things.
+
+    Examples
+    --------
+    >>> counted(1, "metric"), counted(1200, "record"), counted(0, "story")
+    ('1 metric', '1,200 records', '0 stories')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{n:,} {noun if n == 1 else plural}"
+
+
 @dataclass(frozen=True)
 class Ref:
     """The mark on an argument that names something.

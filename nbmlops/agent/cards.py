@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from nbmlops.agent.waiting import NOTHING, Unsent
+from nbmlops.agent.waiting import NOTHING, Rejected, Unsent
 from nbmlops.tracking.runs import Run
-from nbmlops.verb import Result
+from nbmlops.verb import Result, counted
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Synced(Result):
     records: int
     files: int
     rejected: int
-    reasons: tuple[str, ...]
+    refused: tuple[Rejected, ...]
     ended: tuple[str, ...]
     left: int
     why: str = ""
@@ -129,11 +129,17 @@ class Synced(Result):
     def headline(self) -> str:
         """How it went, in one line."""
         would = "would be " if self.dry_run else ""
-        parts = [f"{self.records:,} records {would}sent" + (f", {self.files:,} files uploaded" * (self.files > 0))]
+        parts = [f"{counted(self.records, 'record')} {would}sent"]
+        parts += [f"{counted(self.files, 'file')} uploaded"] if self.files else []
         parts += [f"{self.rejected:,} rejected"] if self.rejected else []
         parts += [f"runs {would}ended: {', '.join(self.ended)}"] if self.ended else []
         parts += [f"{self.left:,} left"] if self.left else []
         return "; ".join(parts) + (f": {self.why}" if self.why else "")
+
+    @property
+    def next_step(self) -> str:
+        """Once what they were refused for is mended."""
+        return "sync --retry" if self.rejected else ""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ def _tracking(project: Project) -> Check:
 
     tracking = project.open(Tracking)
     tracking.reach()
-    return Check("tracking", "ok", f"{scrub_text(tracking.uri)} answers, experiment {tracking.experiment}")
+    store = scrub_text(project.settings.tracking.value)
+    return Check("tracking", "ok", f"{store} answers, experiment {tracking.experiment}")
 
 
 def _ledger(project: Project) -> Check:

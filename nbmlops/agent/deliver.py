@@ -1,15 +1,16 @@
 """What `sync` does: every journal brought to its store, then the runs ended that nobody is left to end."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from nbmlops.agent.cards import Synced
-from nbmlops.agent.waiting import reasons
+from nbmlops.agent.waiting import Rejected, rejected_in
 from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking import reaper, sync
 from nbmlops.tracking.delivery import Delivered
+from nbmlops.verb import counted
 
 
 def folders(project: Project) -> list[Path]:
@@ -23,9 +24,8 @@ def planned(project: Project) -> Synced:
     rejected = sum(each.rejected for each in found)
     why = next((each.error for each in found if each.error), "")
     ended, trouble = _dead(project)
-    told = tuple(_reasons(folders(project)))
     records = sum(each.records for each in found)
-    return Synced(records, 0, rejected, told, tuple(ended), 0, scrub_text(why or trouble), dry_run=True)
+    return Synced(records, 0, rejected, _refused(project), tuple(ended), 0, scrub_text(why or trouble), dry_run=True)
 
 
 def delivered(project: Project, *, retry: bool = False) -> Synced:
@@ -46,7 +46,7 @@ def delivered(project: Project, *, retry: bool = False) -> Synced:
         records=sum(each.records for each in done) - len(uploaded),  # which count as records of their own
         files=len(uploaded),
         rejected=sum(each.rejected for each in left),
-        reasons=tuple(_reasons(folders(project))),
+        refused=_refused(project),
         ended=tuple(gone),
         left=sum(each.records for each in left),
         why=scrub_text(next((each.error for each in left if each.error), trouble)),
@@ -57,16 +57,15 @@ def _swept(
     project: Project, folder: Path, stores: sync.Stores, retry: bool, progress: Callable[[str], None]
 ) -> list[Delivered]:
     if retry and (count := sync.retry_rejected(folder)):
-        project.notify(f"{count} rejected records are tried again")
+        project.notify(f"tried again: {counted(count, 'rejected record')}")
     waiting = sync.waiting(folder)
     if waiting.records:
-        project.notify(f"{waiting.records:,} records in {waiting.journals} journals of {folder}")
+        project.notify(f"{counted(waiting.records, 'record')} in {counted(waiting.journals, 'journal')} of {folder}")
     return sync.sweep(folder, stores, progress=progress)
 
 
-def _reasons(places: Iterable[Path]) -> Iterator[str]:
-    for folder in places:
-        yield from reasons(folder)
+def _refused(project: Project) -> tuple[Rejected, ...]:
+    return tuple(each for folder in folders(project) for each in rejected_in(folder))
 
 
 def _dead(project: Project) -> tuple[list[str], str]:

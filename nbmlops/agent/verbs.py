@@ -141,7 +141,12 @@ def status(project: Project) -> Status:
     }
     settings = tuple(
         SettingRow(key, scrub_text(setting.value), setting.source, states.get(key, ""))
-        for key, setting in (("name", found.name), ("tracking", found.tracking), ("ledger", found.ledger))
+        for key, setting in (
+            ("name", found.name),
+            ("tracking", found.tracking),
+            ("ledger", found.ledger),
+            ("journal", found.journal),
+        )
     )
     active: tuple[Run, ...] = ()
     champions: tuple[Champion, ...] = ()
@@ -239,7 +244,7 @@ def sync(project: Project, *, retry: bool = False, dry_run: bool = False) -> Syn
 
     done = deliver.planned(project) if dry_run else deliver.delivered(project, retry=retry)
     if done.left and not dry_run:
-        raise StoreError(f"{done.headline}. Nothing is lost: it stays in the journal.", "doctor")
+        raise StoreError(f"{done.headline}. Nothing is lost: it stays in the journal.", "Why: `doctor`")
     return done
 
 

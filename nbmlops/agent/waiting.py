@@ -9,6 +9,7 @@ from pathlib import Path
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking import journal, sync
+from nbmlops.verb import counted
 
 HELD_UP_S = 30.0  # records that wait for longer are told of
 
@@ -22,6 +23,10 @@ class Unsent:
     rejected: int = 0
     since: datetime | None = None
     why: str = ""
+
+    def __bool__(self) -> bool:
+        """Whether anything waits, or was refused."""
+        return bool(self.records or self.rejected)
 
     @property
     def is_held_up(self) -> bool:
@@ -38,9 +43,9 @@ class Unsent:
         >>> Unsent(3, 1, why="Connection refused").headline
         '3 records not delivered, 1 of them artifacts: Connection refused'
         """
-        files = f", {self.files} of them artifacts" if self.files else ""
+        files = f", {self.files:,} of them artifacts" if self.files else ""
         since = f" since {self.since.astimezone():%Y-%m-%d %H:%M:%S}" if self.since else ""
-        parts = [f"{self.records:,} records not delivered{since}{files}"] if self.records else []
+        parts = [f"{counted(self.records, 'record')} not delivered{since}{files}"] if self.records else []
         parts += [f"{self.rejected:,} rejected"] if self.rejected else []
         return "; ".join(parts) + (f": {self.why}" if self.why and parts else "")
 
@@ -68,9 +73,22 @@ def _written_at(path: Path) -> float:
     return next(times, header.created_at if header else 0.0)
 
 
-def reasons(folder: Path, most: int = 5) -> Iterator[str]:
-    """Word the first records that a store refused, and why."""
-    lines = [line for path in sorted(folder.glob("*.rejected")) for line in path.read_bytes().splitlines()]
-    for each in map(json.loads, lines[:most]):
-        kind, *rest = each["record"]
-        yield scrub_text(f"{' '.join(str(word) for word in (kind, *rest[1:3]))[:80]}: {each['reason']}")[:300]
+@dataclass(frozen=True)
+class Rejected:
+    """A record that a store refused: what it was, why, which store that is, and the file that keeps it."""
+
+    record: str
+    reason: str
+    store: str
+    kept_in: str
+
+
+def rejected_in(folder: Path, most: int = 5) -> Iterator[Rejected]:
+    """Tell of the first records that stores refused."""
+    lines = [(path, line) for path in sorted(folder.glob("*.rejected")) for line in path.read_bytes().splitlines()]
+    for path, line in lines[:most]:
+        found = json.loads(line)
+        kind, _, *rest = found["record"]
+        what = " ".join(str(word) for word in (kind, *rest[:2]))[:80]
+        store = found["header"].get("target", "")
+        yield Rejected(scrub_text(what), scrub_text(found["reason"])[:300], store, str(path))

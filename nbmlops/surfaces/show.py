@@ -16,7 +16,7 @@ from nbmlops.errors import NbmlopsError
 from nbmlops.scrub import scrub, scrub_text
 from nbmlops.strict_json import dumps, plain
 from nbmlops.tracking.runs import Curve, Link
-from nbmlops.verb import Result, Rows
+from nbmlops.verb import Result, Rows, counted
 from nbmlops.vocabulary import VERBS
 
 MAX_HTML_BYTES = 100_000
@@ -221,6 +221,7 @@ def _shown(result: Any) -> Iterable[tuple[str, Any]]:
     chosen = result.shown() if hasattr(result, "shown") else _fields(result)
     for name, value in chosen.items():
         empty = value is None or (isinstance(value, str | tuple | Mapping) and len(value) == 0)
+        empty = empty or (dataclasses.is_dataclass(value) and not value)
         if not empty and not (name == "dry_run" and not value):
             yield name, value
 
@@ -249,8 +250,7 @@ def _listed(rows: Sequence[Any]) -> list[tuple[str, list[Any]]]:
 
 def _counted(rows: Sequence[Any]) -> str:
     noun = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(rows[0]).__name__).lower()
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{len(rows):,} {noun if len(rows) == 1 else plural}"
+    return counted(len(rows), noun)
 
 
 def _words(name: str) -> str:

@@ -4,10 +4,12 @@ How a run uses it::
 
     tags = capture.source_tags(project.root)          # as it begins, at once: which notebook or script
     moment = capture.begin(project.folder)            # as it begins, at once: git is asked in the background
+    tags = capture.code_facts(moment)                 # once git has answered: a process may be killed later
+    files = capture.code_files(moment)                # artifact path -> text
     ...
     executed = ipython.executed()                     # as it ends: the cells so far, the notebook as saved
-    tags = capture.facts(moment, executed, data)      # as it ends: waits for git
-    files = capture.files(moment, executed)           # as it ends: artifact path -> text
+    tags = capture.run_facts(executed, data)
+    files = capture.run_files(moment, executed)
 
 `begin` sees the files as they are when the run begins. A headless run, whose cells another process
 executes, gives ``Executed(path, executions_in(output), cells_of(notebook))`` in the place of
@@ -87,18 +89,35 @@ def facts(moment: Moment, executed: Executed, data: Mapping[str, str] | None = N
 
     What is not known has no tag. `data` is name -> digest.
     """
-    code, told = moment.result(), executed.verdict
+    return code_facts(moment) | run_facts(executed, data)
+
+
+def code_facts(moment: Moment) -> dict[str, str]:
+    """Word as tags what is known once git has answered: commit, branch, whether there are changes, environment."""
+    code = moment.result()
+    return _as_tags(
+        {
+            "mlflow.source.git.commit": code.commit,
+            "mlflow.source.git.branch": code.branch,
+            "nbmlops.dirty": ("yes" if code.is_dirty else "no") if code.commit else "",
+            "nbmlops.python": environment.machine()["python"],
+            "nbmlops.machine": _machine(),
+            "nbmlops.environment": environment.digest(),
+        }
+    )
+
+
+def run_facts(executed: Executed, data: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Word as tags what is known when the run ends: the verdict, seeds and datasets' digests."""
+    told = executed.verdict
     tags = {
-        "mlflow.source.git.commit": code.commit,
-        "mlflow.source.git.branch": code.branch,
-        "nbmlops.dirty": ("yes" if code.is_dirty else "no") if code.commit else "",
         "nbmlops.order": str(told) if told and executed.executions else "",
         "nbmlops.seeds": ", ".join(f"{name}={seed}" for name, seed in seeds(executed.executions).items()),
-        "nbmlops.python": environment.machine()["python"],
-        "nbmlops.machine": _machine(),
-        "nbmlops.environment": environment.digest(),
     }
-    tags |= {f"nbmlops.data.{name}": digest for name, digest in (data or {}).items()}
+    return _as_tags(tags | {f"nbmlops.data.{name}": digest for name, digest in (data or {}).items()})
+
+
+def _as_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: scrub_text(value)[:LONGEST_TAG] for name, value in tags.items() if value}
 
 
@@ -107,13 +126,20 @@ def files(moment: Moment, executed: Executed) -> dict[str, str]:
 
     Write them byte for byte (``newline=""``): a patch keeps the line ends of its files.
     """
-    texts = {
-        SOURCE: script(executed.executions, executed.n_forgotten) if executed.executions else "",
-        DIFF: moment.result().diff,
-        LOCK: environment.lock(),
-        ENVIRONMENT: dumps(_environment(moment.result(), executed), indent=2) + "\n",
-    }
+    return code_files(moment) | run_files(moment, executed)
+
+
+def code_files(moment: Moment) -> dict[str, str]:
+    """Write the artifacts that are known once git has answered: the changes that no commit holds, and the lock."""
+    texts = {DIFF: moment.result().diff, LOCK: environment.lock()}
     return {name: text for name, text in texts.items() if text}
+
+
+def run_files(moment: Moment, executed: Executed) -> dict[str, str]:
+    """Write the artifacts that are known when the run ends: the executed source, and what surrounded it."""
+    source = script(executed.executions, executed.n_forgotten) if executed.executions else ""
+    surroundings = dumps(_environment(moment.result(), executed), indent=2) + "\n"
+    return ({SOURCE: source} if source else {}) | {ENVIRONMENT: surroundings}
 
 
 def _environment(code: Code, executed: Executed) -> dict[str, object]:

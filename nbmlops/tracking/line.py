@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from nbmlops.scrub import scrub_text
 from nbmlops.tracking.delivery import UnreachableError
 
 ANSWER_S = 0.9  # that beginning a run waits for the store
 REST_S = (5.0, 30.0)  # that a store which gave no answer is left alone: at first, and at most
+LONGEST = 500  # characters of an error: a server's may be a page of HTML
 _AWAY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED")
 
 T = TypeVar("T")
@@ -70,7 +72,7 @@ class Line:
         if errors and not self.is_to_blame(errors[0]):
             raise errors[0]
         self.cut()
-        raise UnreachableError(_first_line(errors[0]) if errors else f"no answer in {patience_s:g} s")
+        raise UnreachableError(cause(errors[0]) if errors else f"no answer in {patience_s:g} s")
 
     def is_to_blame(self, exc: BaseException) -> bool:
         """Say whether an error tells of the way to the store, and not of what was asked.
@@ -100,5 +102,12 @@ def _is_of_the_way(exc: BaseException) -> bool:
     return isinstance(exc, OSError | UnreachableError) or bool(names & (lost | drivers))
 
 
-def _first_line(exc: BaseException) -> str:
-    return str(exc).partition("\n")[0]
+def cause(exc: BaseException) -> str:
+    """Word the first line of an error, or the operating system's own words where they are at its root."""
+    root = exc
+    while deeper := root.__cause__ or root.__context__:
+        root = deeper
+    if isinstance(root, OSError) and root.strerror:
+        return root.strerror
+    text = scrub_text(str(exc)).strip().removeprefix(f"{getattr(exc, 'error_code', '')}: ")  # a server's
+    return text.splitlines()[0][:LONGEST] if text else type(exc).__name__

@@ -11,6 +11,7 @@ from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError, 
 from nbmlops.project import STATE, Project, patient
 from nbmlops.scrub import scrub, scrub_text
 from nbmlops.tracking.delivery import UnreachableError
+from nbmlops.tracking.line import Line, cause
 from nbmlops.tracking.overlay import OFFLINE
 from nbmlops.tracking.runs import Run, link, run_from
 from nbmlops.tracking.store import PATIENCE, belongs, is_journaled, journaled, knock, open_plain, plain, quiet_mlflow
@@ -88,8 +89,6 @@ class Tracking:
         StoreError
             It is out of reach now, whatever it was when it was opened.
         """
-        from nbmlops.tracking.line import Line
-
         if not self.url.startswith("http"):
             import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # takes seconds, and is not the store's fault
         patience_s = MAKE_S if self.url.startswith("sqlite") else REACH_S
@@ -216,27 +215,17 @@ def aimed(uri: str) -> Any:
 
 
 def _ours(what: str, exc: Exception) -> NbmlopsError | None:
-    cause = _cause(exc)
+    why = cause(exc)
     code = getattr(exc, "error_code", "")
     if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
-        return NotFoundError(f"{what} was not found: {cause}")
+        return NotFoundError(f"{what} was not found: {why}")
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
-        return UsageError(f"{what} was refused: {cause}")
+        hint = "A parameter keeps its first value. Another one is another attempt: `track NAME -p key=value`"
+        return UsageError(f"{what} was refused: {why}", hint if why.startswith("Changing param") else "")
     foreign = type(exc).__module__.split(".")[0] in ("mlflow", "sqlalchemy", "requests", "urllib3", "psycopg")
     if foreign or isinstance(exc, OSError | sqlite3.Error | UnreachableError):
         return StoreError(
-            f"{what} is out of reach: {cause}",
-            "Check [stores] tracking in nbmlops.toml (or NBMLOPS_TRACKING), and that its server runs: `doctor`",
+            f"{what} is out of reach: {why}",
+            "Check [stores] tracking in nbmlops.toml (or NBMLOPS_TRACKING), and that its server runs.",
         )
     return None
-
-
-def _cause(exc: BaseException) -> str:
-    """Word the first line of an error, or the operating system's own words where they are at its root."""
-    root = exc
-    while deeper := root.__cause__ or root.__context__:
-        root = deeper
-    if isinstance(root, OSError) and root.strerror:
-        return root.strerror
-    text = scrub_text(str(exc)).strip().removeprefix(f"{getattr(exc, 'error_code', '')}: ")  # a server's
-    return text.splitlines()[0] if text else type(exc).__name__

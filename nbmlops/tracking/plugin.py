@@ -5,6 +5,7 @@ and whatever is in doubt, is asked of MLflow's own store behind, after the journ
 """
 
 import atexit
+import contextlib
 import functools
 import os
 import sys
@@ -16,7 +17,7 @@ from multiprocessing import util as workers
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nbmlops.errors import NbmlopsError
+from nbmlops.errors import NbmlopsError, StoreError
 from nbmlops.project import Project, patient
 from nbmlops.tracking import capture, ipython, journal, sender, session, wording
 from nbmlops.tracking.delivery import Target, UnreachableError, Uploads, drain
@@ -64,6 +65,7 @@ class JournaledStore:
         self._begun: dict[str, Any] = {}  # the runs of this process, as they were when created
         self._ids: dict[str, str] = {}  # of runs begun offline, as far as they are delivered
         self._moments: dict[str, capture.Moment] = {}  # the code, as it was when each run began
+        self._unkept: dict[str, capture.Moment] = {}  # the same, of runs that have no record of it yet
         self.data: dict[str, dict[str, str]] = {}  # run id -> name -> digest of the tables it used
         self._has_told = False
         self._inner: Any = None
@@ -80,11 +82,12 @@ class JournaledStore:
         self._sent = 0
         self._ending: threading.Event | None = None
         self._opening = threading.RLock()
+        self._keeping = threading.RLock()
 
     def _forked(self) -> None:
         """Leave the parent its connections, and what its runs keep when they end."""
         self._begin_process()
-        self._moments = {}
+        self._moments, self._unkept = {}, {}
         vars(self).pop("_server", None)
         for engine in (getattr(self._inner, name, None) for name in ("engine", "read_engine")):
             if engine is not None:
@@ -135,8 +138,8 @@ class JournaledStore:
         self._models -= ids
         gone = [key for key, run in self._begun.items() if key in ids or run.info.experiment_id in ids]
         for run_id in gone:
+            self.forgo_capture(run_id)
             del self._begun[run_id]
-            self._moments.pop(run_id, None)
 
     def _real(self, argument: Any) -> Any:
         """Give the store's id of what began offline."""
@@ -319,23 +322,45 @@ class JournaledStore:
         self._begun[run_id] = run
         if "nbmlops.pid" in tags:
             self.write(journal.line("begin", run_id, tags.get("nbmlops.id", "")))
-            self._moments[run_id] = capture.begin(Path.cwd())
+            self._capture(run_id)
             session.began(run_id)
+
+    def _capture(self, run_id: str) -> None:
+        """Note the code as it is now, and log it as soon as git has answered: the process may be killed any time."""
+        moment = self._moments[run_id] = self._unkept[run_id] = capture.begin(Path.cwd())
+
+        def keep(_: capture.Moment) -> None:
+            with contextlib.suppress(StoreError):  # a full disk: at the run's end it is tried again
+                self._keep_code(run_id)
+
+        moment.add_done_callback(keep)
 
     def forgo_capture(self, run_id: str) -> None:
         """Leave it to the caller what a run keeps of its code: another process executes it."""
-        self._moments.pop(run_id, None)
+        with self._keeping:
+            self._moments.pop(run_id, None)
+            self._unkept.pop(run_id, None)
 
-    def _keep_captured(self, run_id: str) -> None:
-        """Log what the run keeps of its code and environment; the files of it once, with the run above."""
-        if (moment := self._moments.pop(run_id, None)) is None:
-            return
-        executed = ipython.executed()
-        facts = capture.facts(moment, executed, self.data.pop(run_id, {}))
+    def _keep_code(self, run_id: str) -> None:
+        with self._keeping:
+            if moment := self._unkept.get(run_id):
+                self._keep(run_id, capture.code_facts(moment), capture.code_files(moment))
+                self._unkept.pop(run_id, None)
+
+    def _keep(self, run_id: str, facts: dict[str, str], files: dict[str, str]) -> None:
+        """Log facts as tags, and files once, with the run above."""
         self.write(b"".join(journal.line("tag", run_id, key, value) for key, value in facts.items()))
         if self._begun[run_id].data.tags.get("mlflow.parentRunId") not in self._begun:
-            for name, text in capture.files(moment, executed).items():
+            for name, text in files.items():
                 self.keep_file(run_id, "", name, text.encode())
+
+    def _keep_captured(self, run_id: str) -> None:
+        """Log what the run keeps of its code, environment and data, as far as it is not logged yet."""
+        if (moment := self._moments.pop(run_id, None)) is None:
+            return
+        self._keep_code(run_id)
+        executed = ipython.executed()
+        self._keep(run_id, capture.run_facts(executed, self.data.pop(run_id, {})), capture.run_files(moment, executed))
 
     def keep_file(self, run_id: str, place: str, path: str, content: Path | bytes) -> None:
         """Journal an artifact: its copy, then the record that names the copy and its hash.
@@ -402,7 +427,7 @@ class JournaledStore:
         """Go on with the run of the process above: it stays that one's, but what it keeps of the code is known here."""
         if run_id not in self._begun:
             self._begun[run_id] = self._pass_on("get_run", run_id)
-            self._moments[run_id] = capture.begin(Path.cwd())
+            self._capture(run_id)
         return self._begun[run_id]
 
     def _go_on(self, run_id: str, status: Any) -> None:

@@ -161,7 +161,7 @@ def compare(project: Project, runs: list[RunRef] = [], *, against: RunRef | None
     if not runs:
         chosen = tracking.newest(wanted, "attributes.status = 'FINISHED'")[::-1]
     if len(chosen) < wanted:
-        many = f"There are {len(chosen)} finished runs, and compare needs two."
+        many = f"compare needs two finished runs, and there are {len(chosen)}."
         raise NotFoundError(many if against is None else "There is no finished run.", "Track one: `track NAME`")
     return compare_runs([_against(tracking, against, chosen[-1]), *chosen] if against else chosen)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nbmlops.verb import Result
+from nbmlops.verb import Result, counted
 
 TOLERANCE = 1e-6  # relative: above the noise of sums in another order, below what a figure is quoted to
 
@@ -56,9 +56,10 @@ class Reproduction(Result):
             return f"{which} was not reproduced: {self.cause}"
         differ = sum(row.status != "ok" for row in self.metrics)
         if differ:
-            return f"{which} was not reproduced: {differ} of {len(self.metrics)} metrics differ"
-        within = f"{len(self.metrics)} metrics agree" if self.metrics else "it ended as before, and has no metrics"
-        return f"{which} was reproduced: {within}"
+            return f"{which} was not reproduced: {differ} of {counted(len(self.metrics), 'metric')} differ"
+        if not self.metrics:
+            return f"{which} was reproduced: it ended as before, and has no metrics"
+        return f"{which} was reproduced: {counted(len(self.metrics), 'metric')} within the tolerance"
 
     @property
     def next_step(self) -> str:

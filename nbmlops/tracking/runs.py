@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from nbmlops.verb import MACHINE_ONLY, Result, Rows
+from nbmlops.verb import MACHINE_ONLY, Result, Rows, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,8 +136,8 @@ class Run(Result):
 
     @property
     def next_step(self) -> str:
-        """Look at it beside the others."""
-        return "runs" if self.status == "FINISHED" else f"show {self.run_id[:8]}"
+        """Look at it beside the others, or again while it goes on."""
+        return f"show {self.run_id[:8]}" if self.status == "RUNNING" else "runs"
 
     @property
     def code_state(self) -> str:
@@ -157,7 +157,7 @@ class Run(Result):
         """Choose and word what a card shows, worst first."""
         return {
             "status": self.status,
-            "journal": f"{self.unsent:,} records are not sent yet; they will be" if self.unsent else "",
+            "journal": f"keeps {counted(self.unsent, 'record')} not sent yet" if self.unsent else "",
             "error": self.error,
             "cell": self.cell,
             "attempt": f"{self.attempt}, after {self.previous_id[:8]}" if self.previous_id else "",

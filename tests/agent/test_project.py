@@ -41,10 +41,10 @@ def test_status_tells_where_each_setting_came_from(folder: Path, monkeypatch: py
     def sources(**overrides: str) -> dict[str, str]:
         return {row.name: row.source for row in Operations(folder, **overrides).status().settings}
 
-    default = {"name": "nbmlops.toml", "tracking": "default", "ledger": "default"}
+    default = {"name": "nbmlops.toml", "tracking": "default", "ledger": "default", "journal": "default"}
     assert sources() == default
     (folder / "nbmlops.toml").write_text('[stores]\nledger = "sqlite:///records.db"\n')
-    assert sources() == {"name": "default", "tracking": "default", "ledger": "nbmlops.toml"}
+    assert sources() == {**default, "name": "default", "ledger": "nbmlops.toml"}
     monkeypatch.setenv("NBMLOPS_LEDGER", f"sqlite:///{folder}/of-the-environment.db")
     assert sources()["ledger"] == "NBMLOPS_LEDGER"
     assert sources(ledger="sqlite:///argument.db")["ledger"] == "argument"
@@ -55,6 +55,7 @@ def test_status_shows_a_store_that_is_down_and_what_it_knows_without_it(ops: Ope
     assert {row.name: row.status for row in down.settings if row.name != "tracking"} == {
         "name": "",
         "ledger": "answers",
+        "journal": "",
     }
     [attention] = down.attention
     assert attention.what.startswith(f"tracking: The tracking store at {NOBODY} is out of reach")

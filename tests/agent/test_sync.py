@@ -76,7 +76,7 @@ def test_what_a_store_refuses_is_told_of_and_tried_again(ops: Operations) -> Non
     logged(ops.project, run_id, tracking.url)
     done = ops.sync()
     assert (done.rejected, done.left) == (1, 0)
-    assert done.reasons[0].startswith("metric auc 0.5: ")
+    assert done.refused[0].record == "metric auc 0.5"
     [attention] = ops.status().attention
     assert (attention.what.startswith("journal: 1 rejected"), attention.mend) == (True, "sync --retry")
     assert check(ops, "journal").status == "warn"
@@ -91,12 +91,12 @@ def test_a_store_that_is_away_is_told_of_and_holds_up_no_other(ops: Operations) 
     run_id = tracking.client.create_run(tracking.experiment_id).info.run_id
     logged(ops.project, run_id, NOBODY)
     logged(ops.project, run_id, tracking.url)
-    with pytest.raises(StoreError, match=r"1 records sent; 1 left: .*refused") as away:
+    with pytest.raises(StoreError, match=r"1 record sent; 1 left: .*refused") as away:
         ops.sync()
     assert away.value.exit_code == 10
     assert tracking.client.get_run(run_id).data.metrics == {"auc": 0.5}
     [attention] = ops.status().attention
-    assert attention.what.startswith("journal: 1 records not delivered since ")
+    assert attention.what.startswith("journal: 1 record not delivered since ")
     assert "refused" in attention.what
     assert attention.mend == "sync"
     assert (check(ops, "journal").status, check(ops, "journal").mend) == ("warn", "sync")

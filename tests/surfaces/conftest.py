@@ -23,6 +23,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from sklearn.linear_model import LogisticRegression
 from traitlets.config import Config
 
+from conftest import end_tracking
 from nbmlops.project import Project
 from nbmlops.registry.verbs import promote, register
 from nbmlops.serving.processes import leftovers, stop
@@ -95,6 +96,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Pa
     (root / "train.ipynb").write_text(json.dumps(as_notebook("print(month * rate)", tagged=PARAMETERS)))
     with _untouched_environment():
         _live(Project(root))
+        end_tracking()  # all of it delivered: a copy's journal would have no writer
     return root
 
 

@@ -191,7 +191,15 @@ def perform(
 
 
 # ------------------------------------------------------------------ what must differ
-TAKES_TIME = {"size_bytes", "seconds", "duration_s", "rows_per_s", "pid", "port"}
+TAKES_TIME = {
+    "size_bytes",
+    "seconds",
+    "duration_s",
+    "rows_per_s",
+    "pid",
+    "port",
+    "environment",
+}  # the last is found out while a run goes on
 MASKS = {
     r"\b(m-)?[0-9a-f]{32}\b": "<id>",
     r"\d{4}-\d\d-\d\dT[\d:.]+(\+00:00|Z)?": "<time>",

@@ -114,7 +114,7 @@ def test_a_tag_called_like_a_fact_hides_nothing() -> None:
 
 
 def test_compare_needs_two_runs(ops: Operations) -> None:
-    with pytest.raises(NotFoundError, match="There are 0 finished runs, and compare needs two"):
+    with pytest.raises(NotFoundError, match="compare needs two finished runs, and there are 0"):
         ops.compare()
     ops.track("alone")
     ops.end()

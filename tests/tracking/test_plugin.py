@@ -18,7 +18,7 @@ from mlflow.entities import Dataset, DatasetInput, LoggedModelInput, Metric, Par
 from mlflow.exceptions import MlflowException
 
 from nbmlops.project import Project
-from nbmlops.tracking import journal
+from nbmlops.tracking import capture, journal
 from nbmlops.tracking.mlflow import Tracking
 from nbmlops.tracking.plugin import JournaledStore
 from nbmlops.tracking.store import journaled, open_plain
@@ -280,6 +280,25 @@ def test_what_threads_log_arrives(folder: Path, run_id: str) -> None:
     for thread in threads:
         thread.join()
     assert logged(folder, run_id) == {f"worker {place}": 5 for place in range(4)}
+
+
+def test_code_and_environment_are_kept_while_the_run_is_open_and_once(folder: Path, run_id: str) -> None:
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    store = _get_store()
+
+    def kept() -> list[str]:
+        told = {"tag": lambda rest: rest[0], "file": lambda rest: rest[0]["path"]}
+        return [told[kind](rest) for kind, _, *rest in store._own_records(run_id) if kind in told]
+
+    deadline = time.monotonic() + 60
+    while capture.LOCK not in kept():  # the process may be killed any time
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert {"nbmlops.environment", "nbmlops.python", "nbmlops.machine"} <= set(kept())
+    assert capture.ENVIRONMENT not in kept()
+    mlflow.end_run()
+    assert [kept().count(name) for name in (capture.LOCK, capture.ENVIRONMENT, "nbmlops.environment")] == [1, 1, 1]
 
 
 def test_a_child_that_ends_does_not_end_its_parents_run(folder: Path) -> None:

@@ -67,7 +67,7 @@ def test_offline_the_attempts_of_this_process_are_counted_and_the_card_says_what
     ended = ops.end()
     assert time.monotonic() - since < 5
     assert ended.metrics == {"auc": 0.5}
-    assert f"{ended.unsent:,} records are not sent yet" in text(ended)
+    assert f"{ended.unsent:,} records not sent yet" in text(ended)
     second = ops.track("baseline")
     assert (second.attempt, second.previous_id) == (2, first.run_id)
     ops.end()
