@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from nbmlops.project import Project
 from nbmlops.surfaces.python import Operations
+from nbmlops.tracking import plugin
 
 # A machine that others use too is slow at times: that is no finding.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -93,9 +93,8 @@ def end_tracking() -> None:
 
     while mlflow.active_run():
         mlflow.end_run()
-    if plugin := sys.modules.get("nbmlops.tracking.plugin"):
-        plugin.close_all()
-        plugin._stores.clear()
+    plugin.close_all(patience_s=8.0)
+    plugin.opened.clear()
     _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
     fluent._active_experiment_id = None  # what `mlflow.set_experiment` leaves behind
 

@@ -31,7 +31,7 @@ VERBS: dict[str, Entry] = {
     "autolog": Entry("nbmlops.tracking.verbs:autolog", "Log every fit of this process by itself.", "session", "track"),
     "runs": Entry("nbmlops.tracking.reading:runs", "List the newest runs.", "read", "track"),
     "compare": Entry("nbmlops.tracking.reading:compare", "Show what differs between runs.", "read", "track"),
-    "reproduce": Entry("nbmlops.tracking.reproduce:reproduce", "Rebuild a run's code, run it again in a fresh kernel, and compare the metrics.", "write", "track"),
+    "reproduce": Entry("nbmlops.tracking.capture.reproduce:reproduce", "Rebuild a run's code, run it again in a fresh kernel, and compare the metrics.", "write", "track"),
     "show": Entry("nbmlops.agent.verbs:show", "Show one run, model or endpoint.", "read", "track"),
     "validate": Entry("nbmlops.validation.verbs:validate", "Put a model through a gate and keep the report as evidence.", "write", "validate"),
     "register": Entry("nbmlops.registry.verbs:register", "Register a model as the next version of a name.", "write", "register"),

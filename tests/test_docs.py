@@ -98,7 +98,7 @@ def test_every_example_notebook_is_a_page_of_the_documentation() -> None:
 def test_every_file_of_tracking_stands_in_the_map() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### The map of tracking")[2]
     named = set(re.findall(r"`(\w+\.py)`", page.partition("\n## ")[0]))
-    files = {path.name for path in (ROOT / "nbmlops" / "tracking").glob("*.py")} - {"__init__.py"}
+    files = {path.name for path in (ROOT / "nbmlops" / "tracking").rglob("*.py")} - {"__init__.py"}
     missing = [f"| `{name}` | what is in it |" for name in sorted(files - named)]
     assert not missing, "Add to the map of tracking in CONTRIBUTING.md:\n" + "\n".join(missing)
     assert named <= files, f"Take out of the map of tracking: {sorted(named - files)}"

@@ -26,11 +26,12 @@ EVERY_VERB = pytest.mark.parametrize("name", VERBS)
 def found_in_the_code() -> dict[str, tuple[str, str]]:
     """Read every function decorated with @verb: its target and the first line of its docstring."""
     found = {}
-    for path in sorted(PACKAGE.glob("*/*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and any(ast.unparse(mark) == "verb" for mark in node.decorator_list):
                 summary = (ast.get_docstring(node) or "").partition("\n")[0]
-                found[node.name.removesuffix("_")] = (f"nbmlops.{path.parent.name}.{path.stem}:{node.name}", summary)
+                found[node.name.removesuffix("_")] = (f"{module}:{node.name}", summary)
     return found
 
 

@@ -16,7 +16,9 @@ from nbmlops.agent.waiting import waiting_of
 from nbmlops.errors import ConflictError, NbmlopsError
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking import git, journal, reaper, sender, sync
+from nbmlops.tracking import journal, reaper
+from nbmlops.tracking.capture import git
+from nbmlops.tracking.journal import sender, sync
 
 PATIENCE_S = 5.0  # with another process that delivers a journal now
 Mend = tuple[str, Callable[[], object]]  # what was mended, once the call has done it

@@ -8,8 +8,9 @@ from nbmlops.agent.waiting import Rejected, rejected_in
 from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking import reaper, sync
-from nbmlops.tracking.delivery import Delivered
+from nbmlops.tracking import reaper
+from nbmlops.tracking.journal import sync
+from nbmlops.tracking.journal.delivery import Delivered
 from nbmlops.verb import counted
 
 

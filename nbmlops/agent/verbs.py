@@ -295,7 +295,7 @@ def export(
 
     mlflow.artifacts.download_artifacts(run_id=$run, dst_path=$output)
     """
-    from nbmlops.tracking.export import exported
+    from nbmlops.tracking.capture.export import exported
 
     return exported(project, run, to, output)
 

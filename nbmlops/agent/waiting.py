@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking import journal, sync
+from nbmlops.tracking import journal
+from nbmlops.tracking.journal import sync
 from nbmlops.verb import counted
 
 HELD_UP_S = 30.0  # records that wait for longer are told of

@@ -16,10 +16,11 @@ from nbmlops.pipelines.contract import shown
 from nbmlops.pipelines.process import Executor, ending_in_order
 from nbmlops.project import Project, actor
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking import capture, ipython, journal
+from nbmlops.tracking import journal
+from nbmlops.tracking.capture import facts, ipython
+from nbmlops.tracking.capture.source import Executed, cells_of, executions_in
 from nbmlops.tracking.mlflow import Tracking
 from nbmlops.tracking.owner import owner_tags
-from nbmlops.tracking.source import Executed, cells_of, executions_in
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Begun:
     tracking: Tracking
     run: record.Begun
     output: Path
-    moment: capture.Moment
+    moment: facts.Moment
 
     @property
     def run_id(self) -> str:
@@ -133,7 +134,7 @@ def execute(project: Project, plan: Plan) -> nb.NotebookRun:
 
 def _begin(project: Project, plan: Plan) -> Begun:
     tracking = project.open(Tracking)
-    moment = capture.begin(plan.notebook.parent)
+    moment = facts.begin(plan.notebook.parent)
     run = record.begin(tracking, plan.notebook.stem, shown(plan.effective), _tags(project, plan.notebook))
     name = f"{plan.notebook.stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run.run_id[:8]}.ipynb"
     return Begun(tracking, run, plan.output or project.state("runs", name), moment)
@@ -159,7 +160,7 @@ def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared) -> d
 
 
 def _tags(project: Project, notebook: Path) -> dict[str, str]:
-    return capture.source_tags(project.root, str(notebook)) | owner_tags() | {"mlflow.user": actor()}
+    return facts.source_tags(project.root, str(notebook)) | owner_tags() | {"mlflow.user": actor()}
 
 
 def _named(project: Project, notebook: Path) -> str:

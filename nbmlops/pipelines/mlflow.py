@@ -12,10 +12,12 @@ from typing import Any
 
 from nbmlops.errors import StoreError
 from nbmlops.project import Project
-from nbmlops.tracking import capture, journal, sync
+from nbmlops.tracking import journal
+from nbmlops.tracking.capture import facts
+from nbmlops.tracking.capture.source import Executed
+from nbmlops.tracking.journal import sync
 from nbmlops.tracking.mlflow import Tracking, translated
-from nbmlops.tracking.overlay import PLACE
-from nbmlops.tracking.source import Executed
+from nbmlops.tracking.plugin.overlay import PLACE
 from nbmlops.tracking.store import is_journaled
 
 DELIVER_S = 8.0  # that a run's end waits for what was logged in its kernel
@@ -48,14 +50,14 @@ def begin(tracking: Tracking, name: str, parameters: Mapping[str, Any], tags: Ma
     return Begun(run_id, str(begun.info.artifact_uri).startswith(PLACE))
 
 
-def keep(tracking: Tracking, run_id: str, moment: capture.Moment, executed: Executed) -> None:
+def keep(tracking: Tracking, run_id: str, moment: facts.Moment, executed: Executed) -> None:
     """Keep with a run what it was made from: executed source, verdict, code, environment."""
     with tempfile.TemporaryDirectory(prefix="nbmlops-") as scratch, translated("The notebook's run"):
-        for name, text in capture.files(moment, executed).items():
+        for name, text in facts.files(moment, executed).items():
             path = Path(scratch, name)
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8", newline="")
-        tracking.log(run_id, {}, {}, capture.facts(moment, executed), 0, [])
+        tracking.log(run_id, {}, {}, facts.tags(moment, executed), 0, [])
         tracking.client.log_artifacts(run_id, scratch)
 
 

@@ -60,7 +60,8 @@ def _warm(project: Project) -> None:
     What a run keeps of the environment is found out too, which takes seconds once.
     """
     from nbmlops.surfaces.parse import parse
-    from nbmlops.tracking import attempts, environment
+    from nbmlops.tracking import attempts
+    from nbmlops.tracking.capture import environment
     from nbmlops.tracking.mlflow import Tracking
 
     parse("track", ["a"])

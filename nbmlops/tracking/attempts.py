@@ -6,9 +6,9 @@ The store knows the one before; when it does not answer, what this process has b
 from collections.abc import Mapping
 from typing import Any
 
-from nbmlops.tracking.delivery import UnreachableError
+from nbmlops.tracking.journal.delivery import UnreachableError
 from nbmlops.tracking.mlflow import Tracking, translated
-from nbmlops.tracking.overlay import OFFLINE
+from nbmlops.tracking.plugin.overlay import OFFLINE
 from nbmlops.tracking.runs import Selection, equals
 from nbmlops.tracking.store import is_journaled
 

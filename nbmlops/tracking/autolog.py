@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbmlops.project import Project
-from nbmlops.tracking import models as kept
 from nbmlops.tracking import pictures
 from nbmlops.tracking.mlflow import Tracking, translated
+from nbmlops.tracking.plugin import models as kept
 
 MAX_MODELS = 10  # of one run: a search by hand fits hundreds
 _EXAMPLE_ROWS = 5
@@ -189,7 +189,7 @@ def _keep_text(run_id: str, name: str, text: str) -> None:
     from mlflow import MlflowClient
     from mlflow.tracking._tracking_service.utils import _get_store
 
-    from nbmlops.tracking.plugin import JournaledStore
+    from nbmlops.tracking.plugin.stores import JournaledStore
 
     store = _get_store()
     if isinstance(store, JournaledStore):

@@ -23,7 +23,7 @@ from typing import Any, Self
 from nbmlops.errors import NotFoundError
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking.capture import source_tags
+from nbmlops.tracking.capture.facts import source_tags
 from nbmlops.tracking.mlflow import Tracking, translated
 from nbmlops.tracking.runs import Run
 

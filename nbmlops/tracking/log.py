@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbmlops.errors import ConflictError, UsageError
+from nbmlops.tracking import plugin
 from nbmlops.tracking.journal import metric
 from nbmlops.verb import is_number
 
@@ -129,11 +130,11 @@ def _writer_of(run_id: str) -> Write | None:
     from mlflow import get_tracking_uri
     from mlflow.tracking._tracking_service.utils import _get_store
 
-    from nbmlops.tracking import plugin
+    from nbmlops.tracking.plugin.stores import JournaledStore
 
-    own = next((store for store in plugin._stores if run_id in store._begun), None)
+    own = next((store for store in plugin.opened if run_id in store.begun), None)
     store = own or _get_store(get_tracking_uri())
-    if isinstance(store, plugin.JournaledStore) and store._params_of(run_id) is not None:
+    if isinstance(store, JournaledStore) and store.params_of(run_id) is not None:
         return store.write
     return None
 

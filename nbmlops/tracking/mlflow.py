@@ -10,9 +10,9 @@ from typing import Any, Self
 from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import STATE, Project, patient
 from nbmlops.scrub import scrub, scrub_text
-from nbmlops.tracking.delivery import UnreachableError
-from nbmlops.tracking.line import Line, cause
-from nbmlops.tracking.overlay import OFFLINE
+from nbmlops.tracking.journal.delivery import UnreachableError
+from nbmlops.tracking.plugin.line import Line, cause
+from nbmlops.tracking.plugin.overlay import OFFLINE
 from nbmlops.tracking.runs import Run, link, run_from
 from nbmlops.tracking.store import PATIENCE, belongs, is_journaled, journaled, knock, open_plain, plain, quiet_mlflow
 
@@ -77,7 +77,7 @@ class Tracking:
         """Word who begins a run; behind a journal MLflow asks for that itself."""
         if is_journaled(self.uri):
             return {}
-        from nbmlops.tracking.context import run_tags
+        from nbmlops.tracking.plugin.context import run_tags
 
         return run_tags()
 

@@ -4,7 +4,6 @@ A database whose schema is known is read by SQL, without MLflow; any other store
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbmlops.errors import NotFoundError, UsageError, nearest
 from nbmlops.project import Project, patient
+from nbmlops.tracking import plugin
 from nbmlops.tracking.comparison import Comparison, compare_runs
 from nbmlops.tracking.runs import STATUSES, Curve, Run, Runs, Selection, equals, finite_or_infinite, link, run_from
 from nbmlops.tracking.store import plain
@@ -359,7 +359,7 @@ def _user() -> str:
 
 def _here(project: Project) -> tuple[str, ...]:
     """Spell the path of the calling notebook or script in every way in which a run may name it."""
-    from nbmlops.tracking.ipython import source_path
+    from nbmlops.tracking.capture.ipython import source_path
 
     path = Path(source_path()) if project.surface not in ("cli", "rest") else Path()
     if not path.name:
@@ -401,8 +401,7 @@ def _pages(client: Any, experiment_id: str, where: str) -> Iterator[Any]:
 
 def _deliver(uri: str) -> None:
     """Let the store have what this process has logged, so that it is read too."""
-    plugin = sys.modules.get("nbmlops.tracking.plugin")  # where nothing is journaled it was never loaded
-    for store in plugin._stores if plugin else ():
+    for store in plugin.opened:
         if plain(store.uri) == patient(plain(uri)):
             store.flush()
 

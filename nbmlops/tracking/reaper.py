@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from nbmlops.project import Project
-from nbmlops.tracking import sync
-from nbmlops.tracking.delivery import GONE
+from nbmlops.tracking.journal import sync
+from nbmlops.tracking.journal.delivery import GONE
 from nbmlops.tracking.owner import owner_is_dead
 from nbmlops.tracking.runs import Run
 

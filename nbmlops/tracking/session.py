@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbmlops.errors import NbmlopsError
 from nbmlops.scrub import scrub_text
+from nbmlops.tracking import plugin
 
 if TYPE_CHECKING:
     from nbmlops.project import Project
@@ -220,7 +221,7 @@ def _forget_if_none_is_open(mlflow: Any) -> None:
 # ------------------------------------------------------------------------- cells
 def follow(shell: Any) -> None:
     """Follow a shell's cells from now on: what a run keeps of them, and the end that a failing one gives it."""
-    from nbmlops.tracking import ipython
+    from nbmlops.tracking.capture import ipython
 
     if _process.shell is shell:
         return
@@ -237,7 +238,7 @@ def follow(shell: Any) -> None:
 
 def leave(shell: Any) -> None:
     """Follow a shell's cells no more."""
-    from nbmlops.tracking import ipython
+    from nbmlops.tracking.capture import ipython
 
     if _process.shell is shell:
         for event, follower in (("pre_run_cell", cell_begins), ("post_run_cell", cell_ended)):
@@ -309,8 +310,7 @@ def _terminated(signum: int, _: FrameType | None) -> None:
     try:
         failed(TerminatedError("SIGTERM"))
         _quietly(settle)
-        if plugin := sys.modules.get("nbmlops.tracking.plugin"):
-            plugin.close_all(2.0)
+        plugin.close_all(patience_s=2.0)
     finally:
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)

@@ -1,6 +1,5 @@
 """The verbs that make runs: `track`, `end`, `log`, `autolog`."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, UsageError
 from nbmlops.project import Project
+from nbmlops.tracking import plugin
 from nbmlops.tracking.log import NO_RUN, current_run_id
 from nbmlops.tracking.runs import Run
 from nbmlops.verb import (
@@ -142,7 +142,7 @@ def track(
         from nbmlops.tracking.command import run_command
 
         return run_command(project, name, command, parameters, tags, has_system=system)
-    from nbmlops.tracking.capture import source_tags
+    from nbmlops.tracking.capture.facts import source_tags
 
     source = source_tags(project.root)["mlflow.source.name"]
     begun = begin(project, name, source, parameters, tags, nested=nested, has_system=system)
@@ -317,8 +317,7 @@ def _unsent(uri: str) -> int:
     """Count the records that a store lacks after a short wait."""
     from nbmlops.tracking.journal import unsent
 
-    plugin = sys.modules.get("nbmlops.tracking.plugin")
-    stores = [store for store in plugin._stores if uri.endswith(store.uri)] if plugin else []
+    stores = [store for store in plugin.opened if uri.endswith(store.uri)]
     return sum(unsent(store.writer.path) for store in stores if not store.flush(CARD_S))
 
 

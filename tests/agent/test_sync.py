@@ -14,7 +14,8 @@ from nbmlops.agent.cards import Check
 from nbmlops.errors import StoreError
 from nbmlops.project import Project
 from nbmlops.surfaces.python import Operations
-from nbmlops.tracking import journal, sync
+from nbmlops.tracking import journal
+from nbmlops.tracking.journal import sync
 from nbmlops.tracking.mlflow import Tracking
 
 NOBODY = "http://127.0.0.1:1"

@@ -77,7 +77,7 @@ def _sender_mb(pid: int) -> float:
     """Give the peak memory of a process' sender, once it has one."""
     with contextlib.suppress(psutil.Error, OSError):
         for child in psutil.Process(pid).children():
-            if "nbmlops.tracking.sender" in child.cmdline():
+            if "nbmlops.tracking.journal.sender" in child.cmdline():
                 status = Path(f"/proc/{child.pid}/status").read_text()
                 return float(status.partition("VmHWM:")[2].split()[0]) / 1024
     return 0.0

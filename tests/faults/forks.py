@@ -43,11 +43,11 @@ WARM = (
     "mlflow.store.tracking.rest_store",
     "mlflow.tracking._model_registry.fluent",
     "mlflow.tracking.request_header.default_request_header_provider",
-    "nbmlops.tracking.plugin",
-    "nbmlops.tracking.context",
+    "nbmlops.tracking.plugin.stores",
+    "nbmlops.tracking.plugin.context",
     "nbmlops.tracking.mlflow",
-    "nbmlops.tracking.target_http",
-    "nbmlops.tracking.target_sql",
+    "nbmlops.tracking.journal.target_http",
+    "nbmlops.tracking.journal.target_sql",
 )
 
 

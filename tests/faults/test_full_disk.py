@@ -13,11 +13,11 @@ import pytest
 
 from nbmlops.errors import StoreError
 from nbmlops.tracking import journal
-from nbmlops.tracking.delivery import drain
 from nbmlops.tracking.journal import Writer
+from nbmlops.tracking.journal.delivery import drain
+from nbmlops.tracking.journal.sync import Stores, sweep, waiting
+from nbmlops.tracking.journal.target_sql import SqlTarget
 from nbmlops.tracking.store import open_plain
-from nbmlops.tracking.sync import Stores, sweep, waiting
-from nbmlops.tracking.target_sql import SqlTarget
 
 AT_ONCE_S = 5
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nbmlops.tracking.journal import journals
-from nbmlops.tracking.sync import Stores, sweep, waiting
+from nbmlops.tracking.journal.sync import Stores, sweep, waiting
 from tests.faults.forks import Forks
 from tests.faults.proxy import Proxy
 from tests.faults.told import LOOP, Store, assert_true
@@ -20,7 +20,7 @@ from tests.tracking.conftest import serving
 SENDER = """
 import sys
 from pathlib import Path
-from nbmlops.tracking import sender
+from nbmlops.tracking.journal import sender
 
 print(0)
 sender.serve(Path(sys.argv[1]))

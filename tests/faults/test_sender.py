@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from nbmlops.tracking import journal, sender
-from nbmlops.tracking.journal import Writer
-from nbmlops.tracking.target_http import HttpTarget
+from nbmlops.tracking import journal
+from nbmlops.tracking.journal import Writer, sender
+from nbmlops.tracking.journal.target_http import HttpTarget
 from tests.faults.proxy import Proxy
 
 UNTIL_S = 30
@@ -25,7 +25,8 @@ UNTIL_S = 30
 STARTS = """
 import os, signal, sys
 from pathlib import Path
-from nbmlops.tracking import journal, sender
+from nbmlops.tracking import journal
+from nbmlops.tracking.journal import sender
 
 folder, url = Path(sys.argv[1]), sys.argv[2]
 writer = journal.Writer(folder, url)
@@ -39,9 +40,9 @@ signal.pause()
 RUNS = """
 import signal, sys
 import mlflow
-from nbmlops.tracking import plugin
+from nbmlops.tracking.plugin import stores
 
-plugin.LOOK_S = 0.5
+stores.LOOK_S = 0.5
 mlflow.set_tracking_uri(sys.argv[1])
 print(mlflow.start_run().info.run_id, flush=True)
 signal.pause()
@@ -53,7 +54,7 @@ def senders(folder: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             if process.status() != psutil.STATUS_ZOMBIE and process.cmdline()[2:4] == [
-                "nbmlops.tracking.sender",
+                "nbmlops.tracking.journal.sender",
                 str(folder),
             ]:
                 found.append(process)
@@ -220,9 +221,8 @@ def test_the_next_process_has_journals_of_killed_ones_delivered(folder: Path, jo
     process.communicate()
     for each in senders(journals):
         each.kill()
-    reads = (
-        f"from nbmlops.tracking.plugin import JournaledStore as S; S('nbmlops+sqlite:///{folder}/.nbmlops/mlflow.db')"
-    )
+    uri = f"nbmlops+sqlite:///{folder}/.nbmlops/mlflow.db"
+    reads = f"from nbmlops.tracking.plugin.stores import JournaledStore; JournaledStore({uri!r})"
     subprocess.run([sys.executable, "-c", reads], check=True)
     wait_until(lambda: status_of(folder, run_id) == "FAILED")
     wait_until(lambda: not senders(journals))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nbmlops.tracking.journal import journals
-from nbmlops.tracking.sync import Stores, sweep, waiting
+from nbmlops.tracking.journal.sync import Stores, sweep, waiting
 from tests.faults.forks import Child, Forks
 from tests.faults.proxy import Proxy
 from tests.faults.test_kills import forks, journal_of, server, warm  # noqa: F401  # fixtures
@@ -52,8 +52,8 @@ for number in range(2):
     told.append(["end", run_id, "FINISHED"])
 for each in told:
     print(json.dumps(each))
-import nbmlops.tracking.plugin as plugin
-timed("exit", plugin.close_all)
+from nbmlops.tracking import plugin
+timed("exit", lambda: plugin.close_all(8.0))
 figures = {name: max(each) for name, each in took.items()}
 print(json.dumps(["took", {**figures, "p99": sorted(took["log"])[int(points * 2 * 0.99)]}]))
 sys.stdout.flush()

@@ -11,7 +11,7 @@ import pytest
 from nbmlops.pipelines.verbs import run
 from nbmlops.project import Project
 from nbmlops.surfaces.python import Operations
-from nbmlops.tracking import sync
+from nbmlops.tracking.journal import sync
 from nbmlops.tracking.mlflow import Tracking
 from tests.tracking.conftest import serving
 

@@ -15,8 +15,8 @@ import pytest
 
 from nbmlops.surfaces.python import Operations
 from nbmlops.tracking import autolog
+from nbmlops.tracking.journal.sync import Stores, folder_of, sweep, waiting
 from nbmlops.tracking.mlflow import Tracking
-from nbmlops.tracking.sync import Stores, folder_of, sweep, waiting
 from tests.faults.proxy import Proxy
 
 pytestmark = [  # of MLflow's autologging on this stack

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nbmlops.tracking import capture, git
-from nbmlops.tracking.source import Cell, Executed, Execution
+from nbmlops.tracking.capture import facts, git
+from nbmlops.tracking.capture.source import Cell, Executed, Execution
 
 
 @pytest.fixture
@@ -23,30 +23,30 @@ def test_tags_are_short_and_files_are_whole(folder: Path, executed: Executed) ->
     for words in (("init", "--quiet", "-b", "main"), ("add", "."), ("commit", "--quiet", "-m", "first")):
         subprocess.run(["git", *who, *words], cwd=folder, check=True)
     (folder / "new.py").write_text("url = 'postgresql://ops:hunter2@db'\n" * 10)
-    moment = capture.begin(folder)
-    tags = capture.facts(moment, executed, {"january": "abc"})
+    moment = facts.begin(folder)
+    tags = facts.tags(moment, executed, {"january": "abc"})
     assert tags["mlflow.source.git.commit"] == git.head(folder)
     assert (tags["mlflow.source.git.branch"], tags["nbmlops.dirty"]) == ("main", "yes")
     assert tags["nbmlops.order"] == "deleted cells ([2])"
     assert (tags["nbmlops.seeds"], tags["nbmlops.data.january"]) == ("random_state=42", "abc")
     assert all(0 < len(value) < 500 for value in tags.values())
-    files = capture.files(moment, executed)
-    assert set(files) == {capture.SOURCE, capture.DIFF, capture.LOCK, capture.ENVIRONMENT}
-    assert "+url" in files[capture.DIFF]
-    assert "mlflow==" in files[capture.LOCK]
-    assert json.loads(files[capture.ENVIRONMENT])["seeds"] == {"random_state": 42}
+    files = facts.files(moment, executed)
+    assert set(files) == {facts.SOURCE, facts.DIFF, facts.LOCK, facts.ENVIRONMENT}
+    assert "+url" in files[facts.DIFF]
+    assert "mlflow==" in files[facts.LOCK]
+    assert json.loads(files[facts.ENVIRONMENT])["seeds"] == {"random_state": 42}
     assert "hunter2" not in "".join([*files.values(), *tags.values()])
 
 
 def test_outside_a_repository_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    moment = capture.begin(tmp_path)
-    tags = capture.facts(moment, Executed())
+    moment = facts.begin(tmp_path)
+    tags = facts.tags(moment, Executed())
     assert not {"mlflow.source.git.commit", "nbmlops.dirty", "nbmlops.order", "nbmlops.seeds"} & set(tags)
-    assert set(capture.files(moment, Executed())) == {capture.LOCK, capture.ENVIRONMENT}
+    assert set(facts.files(moment, Executed())) == {facts.LOCK, facts.ENVIRONMENT}
 
 
 def test_a_launcher_is_never_the_source(folder: Path, executed: Executed) -> None:
-    assert capture.source_tags(folder, executed.path)["mlflow.source.name"] == "notebooks/train.ipynb"
-    assert capture.source_tags(folder, "/elsewhere/train.py")["mlflow.source.name"] == "/elsewhere/train.py"
-    assert capture.source_tags(folder) == {"mlflow.source.name": "(no file)", "mlflow.source.type": "LOCAL"}
+    assert facts.source_tags(folder, executed.path)["mlflow.source.name"] == "notebooks/train.ipynb"
+    assert facts.source_tags(folder, "/elsewhere/train.py")["mlflow.source.name"] == "/elsewhere/train.py"
+    assert facts.source_tags(folder) == {"mlflow.source.name": "(no file)", "mlflow.source.type": "LOCAL"}

@@ -25,7 +25,7 @@ from mlflow.entities import (
 )
 
 from nbmlops.project import patient
-from nbmlops.tracking.plugin import JournaledStore
+from nbmlops.tracking.plugin.stores import JournaledStore
 from nbmlops.tracking.store import journaled, open_plain
 
 NOW = 1_700_000_000_000

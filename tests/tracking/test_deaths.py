@@ -27,8 +27,8 @@ from jupyter_core.utils import ensure_event_loop
 
 from nbmlops.project import Project
 from nbmlops.surfaces.python import Operations
-from nbmlops.tracking import sync
-from nbmlops.tracking.delivery import GONE
+from nbmlops.tracking.journal import sync
+from nbmlops.tracking.journal.delivery import GONE
 from nbmlops.tracking.mlflow import Tracking
 
 AT_ONCE = 3

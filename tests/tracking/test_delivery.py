@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbmlops.tracking import delivery, journal, sender, sync
-from nbmlops.tracking.delivery import GONE, Batch, drain
-from nbmlops.tracking.journal import Sent, Writer
+from nbmlops.tracking import journal
+from nbmlops.tracking.journal import Sent, Writer, delivery, sender, sync
+from nbmlops.tracking.journal.delivery import GONE, Batch, drain
+from nbmlops.tracking.journal.sync import Stores, open_target, retry_rejected, sweep, waiting
+from nbmlops.tracking.journal.target_http import HttpTarget
+from nbmlops.tracking.journal.target_sql import SqlTarget
 from nbmlops.tracking.store import open_plain
-from nbmlops.tracking.sync import Stores, open_target, retry_rejected, sweep, waiting
-from nbmlops.tracking.target_http import HttpTarget
-from nbmlops.tracking.target_sql import SqlTarget
 from tests.faults.proxy import Proxy
 
 
@@ -449,8 +449,8 @@ def test_delivery_over_http_imports_no_mlflow(mlflow_server: str, folder: Path) 
 import sys
 from pathlib import Path
 from nbmlops.tracking import journal
-from nbmlops.tracking.sender import Stores, sweep
-from nbmlops.tracking.target_http import HttpTarget
+from nbmlops.tracking.journal.sender import Stores, sweep
+from nbmlops.tracking.journal.target_http import HttpTarget
 
 url, folder = sys.argv[1], Path(sys.argv[2])
 target = HttpTarget(url)

@@ -11,7 +11,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from nbmlops.surfaces.python import Operations
-from nbmlops.tracking import sync
+from nbmlops.tracking.journal import sync
 from nbmlops.tracking.mlflow import Tracking
 
 # Each ending is a script of its own: a process that tracks, does that, and leaves. They are forked

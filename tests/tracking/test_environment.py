@@ -7,7 +7,7 @@ import re
 import pytest
 from packaging.requirements import Requirement
 
-from nbmlops.tracking import environment
+from nbmlops.tracking.capture import environment
 
 
 def test_the_lock_pins_every_distribution() -> None:

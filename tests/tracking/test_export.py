@@ -10,10 +10,10 @@ import pytest
 
 from nbmlops.errors import NotFoundError, UsageError
 from nbmlops.project import Project
-from nbmlops.tracking import capture, git
-from nbmlops.tracking.export import as_python, exported
+from nbmlops.tracking.capture import facts, git
+from nbmlops.tracking.capture.export import as_python, exported
+from nbmlops.tracking.capture.source import Executed, Execution
 from nbmlops.tracking.mlflow import Tracking
-from nbmlops.tracking.source import Executed, Execution
 
 CELLS = (
     Execution(1, "%load_ext nbmlops\nimport json"),
@@ -33,10 +33,10 @@ def run(project: Project) -> str:
     run_id = str(tracking.client.create_run(tracking.experiment_id, run_name="base line/1").info.run_id)
     for step in range(3):
         tracking.log(run_id, {"loss": 1.0 - step / 10}, {}, {}, step, [])
-    moment, executed = capture.begin(project.folder), Executed(executions=CELLS)
-    for name, value in capture.facts(moment, executed).items():
+    moment, executed = facts.begin(project.folder), Executed(executions=CELLS)
+    for name, value in facts.tags(moment, executed).items():
         tracking.client.set_tag(run_id, name, value)
-    for name, text in capture.files(moment, executed).items():
+    for name, text in facts.files(moment, executed).items():
         tracking.client.log_text(run_id, text, name)
     tracking.client.log_text(run_id, "late", "tables/late.csv")
     return run_id
@@ -67,8 +67,8 @@ def test_the_bundle_holds_everything(project: Project, run: str) -> None:
     done = exported(project, run, "bundle", "run.zip")
     with zipfile.ZipFile(done.path) as bundle:
         names = set(bundle.namelist())
-        wanted = {"run.json", "run.py", "README.txt", "artifacts/tables/late.csv", f"artifacts/{capture.LOCK}"}
-        assert wanted | {f"artifacts/{capture.SOURCE}", "code/nbmlops.toml"} <= names
+        wanted = {"run.json", "run.py", "README.txt", "artifacts/tables/late.csv", f"artifacts/{facts.LOCK}"}
+        assert wanted | {f"artifacts/{facts.SOURCE}", "code/nbmlops.toml"} <= names
         told = json.loads(bundle.read("run.json"))
         assert bundle.read("code/nbmlops.toml") == (project.folder / "nbmlops.toml").read_bytes()
     assert [each["value"] for each in told["histories"]["loss"]] == [1.0, 0.9, 0.8]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nbmlops.errors import ConflictError
-from nbmlops.tracking import git
+from nbmlops.tracking.capture import git
 
 SECRET = "postgresql://ops:hunter2@db/flights"
 

@@ -18,11 +18,12 @@ from mlflow.entities import Dataset, DatasetInput, LoggedModelInput, Metric, Par
 from mlflow.exceptions import MlflowException
 
 from nbmlops.project import Project
-from nbmlops.tracking import capture, journal
+from nbmlops.tracking import journal
+from nbmlops.tracking.capture import facts
+from nbmlops.tracking.journal.sync import Stores, sweep
 from nbmlops.tracking.mlflow import Tracking
-from nbmlops.tracking.plugin import JournaledStore
+from nbmlops.tracking.plugin.stores import JournaledStore
 from nbmlops.tracking.store import journaled, open_plain
-from nbmlops.tracking.sync import Stores, sweep
 from tests.faults.conftest import proxy, steady_server  # noqa: F401  # fixtures
 from tests.faults.proxy import Proxy
 
@@ -162,7 +163,7 @@ def test_deleting_a_tag_leaves_the_run_as_it_is(sqlite: JournaledStore) -> None:
 
 
 def test_a_database_in_memory_has_no_journal(folder: Path) -> None:
-    from nbmlops.tracking.plugin import tracking_store
+    from nbmlops.tracking.plugin.stores import tracking_store
 
     assert not isinstance(tracking_store("nbmlops+sqlite:///:memory:"), JournaledStore)
 
@@ -289,16 +290,16 @@ def test_code_and_environment_are_kept_while_the_run_is_open_and_once(folder: Pa
 
     def kept() -> list[str]:
         told = {"tag": lambda rest: rest[0], "file": lambda rest: rest[0]["path"]}
-        return [told[kind](rest) for kind, _, *rest in store._own_records(run_id) if kind in told]
+        return [told[kind](rest) for kind, _, *rest in store.own_records(run_id) if kind in told]
 
     deadline = time.monotonic() + 60
-    while capture.LOCK not in kept():  # the process may be killed any time
+    while facts.LOCK not in kept():  # the process may be killed any time
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert {"nbmlops.environment", "nbmlops.python", "nbmlops.machine"} <= set(kept())
-    assert capture.ENVIRONMENT not in kept()
+    assert facts.ENVIRONMENT not in kept()
     mlflow.end_run()
-    assert [kept().count(name) for name in (capture.LOCK, capture.ENVIRONMENT, "nbmlops.environment")] == [1, 1, 1]
+    assert [kept().count(name) for name in (facts.LOCK, facts.ENVIRONMENT, "nbmlops.environment")] == [1, 1, 1]
 
 
 def test_a_child_that_ends_does_not_end_its_parents_run(folder: Path) -> None:

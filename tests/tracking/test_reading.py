@@ -220,11 +220,11 @@ def test_here_are_those_of_the_notebook_however_they_spell_it(
     logged(tracking, "relative", [Metric("auc", 0.9, 1, 0)], tags={"nbmlops.notebook": "notebooks/train.ipynb"})
     logged(tracking, "absolute", [Metric("auc", 0.5, 1, 0)], tags={"mlflow.source.name": str(here)})
     logged(tracking, "another", tags={"nbmlops.notebook": "notebooks/test.ipynb"})
-    monkeypatch.setattr("nbmlops.tracking.ipython.source_path", lambda: str(here))
+    monkeypatch.setattr("nbmlops.tracking.capture.ipython.source_path", lambda: str(here))
     assert names(team.runs(here=True)) == ["absolute", "relative"]
     assert names(team.runs(here=True, sort="auc")) == ["relative", "absolute"]
     assert names(team.runs(here=True, where="metrics.auc > 0.6")) == ["relative"]
-    monkeypatch.setattr("nbmlops.tracking.ipython.source_path", lambda: "")
+    monkeypatch.setattr("nbmlops.tracking.capture.ipython.source_path", lambda: "")
     with pytest.raises(UsageError, match="no notebook"):
         team.runs(here=True)
 

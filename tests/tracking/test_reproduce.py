@@ -9,11 +9,11 @@ import pytest
 
 from nbmlops.errors import ConflictError, GateError
 from nbmlops.project import Project
-from nbmlops.tracking import capture
+from nbmlops.tracking.capture import facts
+from nbmlops.tracking.capture.reproduce import reproduce
+from nbmlops.tracking.capture.reproduction import metrics_again, packages_that_differ
+from nbmlops.tracking.capture.source import Executed, Execution
 from nbmlops.tracking.mlflow import Tracking
-from nbmlops.tracking.reproduce import reproduce
-from nbmlops.tracking.reproduction import metrics_again, packages_that_differ
-from nbmlops.tracking.source import Executed, Execution
 
 CELLS = [
     ("month = 1\ncarrier = 'UA'", ["parameters"]),
@@ -51,12 +51,12 @@ def repository(project: Project) -> Path:
     return folder
 
 
-def keep(project: Project, run_id: str, executed: Executed, moment: capture.Moment) -> None:
+def keep(project: Project, run_id: str, executed: Executed, moment: facts.Moment) -> None:
     """Give a run what a run keeps."""
     client = project.open(Tracking).client
-    for name, value in capture.facts(moment, executed).items():
+    for name, value in facts.tags(moment, executed).items():
         client.set_tag(run_id, name, value)
-    for name, text in capture.files(moment, executed).items():
+    for name, text in facts.files(moment, executed).items():
         client.log_text(run_id, text, name)
 
 
@@ -70,7 +70,7 @@ def test_a_headless_run_is_reproduced_and_a_change_of_its_data_shows(project: Pr
 
     rates = repository / "notebooks" / "rates.py"
     rates.write_text("RATE = 2.0\n")  # which no commit holds
-    moment = capture.begin(repository)
+    moment = facts.begin(repository)
     moment.result()
     made = run(project, "notebooks/train.ipynb", parameters={"month": 3, "carrier": "B6 US"})
     keep(project, made.run_id, Executed(), moment)
@@ -100,7 +100,7 @@ def tracked(project: Project) -> Any:
         tracking.log(made.info.run_id, {"auc": 0.5}, {}, {}, 0, [])
         cells = [Execution(n, source) for n, source in enumerate(sources, start=1)]
         executed = Executed(executions=(*cells, Execution(9, failed, status="failed")) if failed else tuple(cells))
-        keep(project, made.info.run_id, executed, capture.begin(project.folder))
+        keep(project, made.info.run_id, executed, facts.begin(project.folder))
         tracking.client.set_terminated(made.info.run_id, status)
         return str(made.info.run_id)
 

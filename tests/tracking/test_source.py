@@ -11,8 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbmlops.tracking import ipython
-from nbmlops.tracking.source import Cell, Execution, cells_of, executions_in, executions_of, judge, script, seeds
+from nbmlops.tracking.capture import ipython
+from nbmlops.tracking.capture.source import (
+    Cell,
+    Execution,
+    cells_of,
+    executions_in,
+    executions_of,
+    judge,
+    script,
+    seeds,
+)
 
 CELLS = [Cell(1, "a = 1", "x"), Cell(3, "b = a", "y"), Cell(4, "c = b", "z")]
 
@@ -148,7 +157,10 @@ def test_a_kernel_of_a_jupyter_server_knows_its_notebook_and_its_cells(
 ) -> None:
     from jupyter_client.manager import KernelManager
 
-    sources = {"a": "from nbmlops.tracking import ipython\nrecorder = ipython.record(get_ipython())", "b": "n = 1"}
+    sources = {
+        "a": "from nbmlops.tracking.capture import ipython\nrecorder = ipython.record(get_ipython())",
+        "b": "n = 1",
+    }
     sources["c"] = (
         "told = ipython.executed()\nprint(told.path, told.verdict, [each.cell_id for each in told.executions])"
     )

@@ -9,11 +9,11 @@ from typing import Any
 from nbmlops.errors import ConflictError, GateError, UsageError
 from nbmlops.project import Project
 from nbmlops.strict_json import plain
-from nbmlops.tracking import capture, environment
-from nbmlops.tracking.kept import Kept, kept
+from nbmlops.tracking.capture import environment, facts
+from nbmlops.tracking.capture.kept import Kept, kept
+from nbmlops.tracking.capture.rebuild import Ended, environment_of, rebuilt, run_again
+from nbmlops.tracking.capture.reproduction import Reproduction, around, metrics_again, packages_that_differ
 from nbmlops.tracking.mlflow import Tracking, translated
-from nbmlops.tracking.rebuild import Ended, environment_of, rebuilt, run_again
-from nbmlops.tracking.reproduction import Reproduction, around, metrics_again, packages_that_differ
 from nbmlops.verb import RunRef, verb
 
 MOST_PACKAGES = 8  # that are named, of those that differ
@@ -109,7 +109,7 @@ def reproduce(
 def _again(
     project: Project, made_from: Kept, tolerance: float, env: bool, timeout: float | None, dry_run: bool
 ) -> Reproduction:
-    run, started, lock = made_from.run, time.monotonic(), made_from.texts.get(capture.LOCK, "")
+    run, started, lock = made_from.run, time.monotonic(), made_from.texts.get(facts.LOCK, "")
     with rebuilt(project, made_from) as place:
         if dry_run:
             return Reproduction(run.run_id, run.name, None, place.basis, run.commit, tolerance)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking.delivery import UnreachableError
+from nbmlops.tracking.journal.delivery import UnreachableError
 
 ANSWER_S = 0.9  # that beginning a run waits for the store
 REST_S = (5.0, 30.0)  # that a store which gave no answer is left alone: at first, and at most

@@ -12,7 +12,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artif
 from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
 
 from nbmlops.errors import StoreError
-from nbmlops.tracking.overlay import PLACE
+from nbmlops.tracking.plugin.overlay import PLACE
 from nbmlops.tracking.store import is_journaled, plain
 
 

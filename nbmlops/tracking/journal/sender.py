@@ -1,4 +1,4 @@
-"""The process that delivers a folder's journals while others log: ``python -m nbmlops.tracking.sender FOLDER``.
+"""The process that delivers a folder's journals while others log: ``python -m nbmlops.tracking.journal.sender FOLDER``.
 
 One for each folder, whoever starts it; it ends by itself soon after the last writer has ended and all is
 delivered. A thread in the notebook's own process would make every log call wait for it.
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbmlops.tracking import journal
-from nbmlops.tracking.delivery import Delivered
-from nbmlops.tracking.sync import Stores, beat, sweep, waiting
+from nbmlops.tracking.journal.delivery import Delivered
+from nbmlops.tracking.journal.sync import Stores, beat, sweep, waiting
 
 LOCK = "sender.lock"
 WAIT_S = 1.0  # a script that is over by then delivers by itself
@@ -35,7 +35,7 @@ def start(folder: Path, targets: list[str]) -> None:
     if os.environ.get("NBMLOPS_SENDER") == "off" or is_running(folder):
         return
     parent = os.getpid() if os.environ.get("CI") else 0
-    words = [sys.executable, "-m", "nbmlops.tracking.sender", str(folder), str(parent)]
+    words = [sys.executable, "-m", "nbmlops.tracking.journal.sender", str(folder), str(parent)]
     environment = {**os.environ, "NBMLOPS_TRACKING": targets[0]} if targets else dict(os.environ)
     log = (os.POSIX_SPAWN_OPEN, 1, str(folder / "sender.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     quiet = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)

@@ -1,4 +1,4 @@
-"""MLflow's plug-ins: a tracking store with a journal in front, under ``nbmlops+sqlite``, ``+postgresql``, ``+http``.
+"""MLflow's tracking store with a journal in front, under ``nbmlops+sqlite``, ``+postgresql``, ``+http``.
 
 What is logged to a run that is known to be there is written to the journal and delivered later; everything else,
 and whatever is in doubt, is asked of MLflow's own store behind, after the journal has been delivered.
@@ -19,14 +19,16 @@ from typing import Any, TypeVar
 
 from nbmlops.errors import NbmlopsError, StoreError
 from nbmlops.project import Project, patient
-from nbmlops.tracking import capture, ipython, journal, sender, session, wording
-from nbmlops.tracking.delivery import Target, UnreachableError, Uploads, drain
-from nbmlops.tracking.journal import ABOVE, Sent, Writer
-from nbmlops.tracking.line import ANSWER_S, Line
-from nbmlops.tracking.overlay import OFFLINE, PLACE, changed, folded, offline_experiment, offline_run, points_of
+from nbmlops.tracking import journal, plugin, session
+from nbmlops.tracking.capture import facts, ipython
+from nbmlops.tracking.journal import ABOVE, Sent, Writer, sender
+from nbmlops.tracking.journal.delivery import Target, UnreachableError, Uploads, drain
+from nbmlops.tracking.journal.sync import finish, folder_of, open_target
 from nbmlops.tracking.owner import owner_tags
+from nbmlops.tracking.plugin import wording
+from nbmlops.tracking.plugin.line import ANSWER_S, Line
+from nbmlops.tracking.plugin.overlay import OFFLINE, PLACE, changed, folded, offline_experiment, offline_run, points_of
 from nbmlops.tracking.store import knock, open_plain, plain, quiet_mlflow, root_of
-from nbmlops.tracking.sync import finish, folder_of, open_target
 
 FLUSH_S = 20.0  # that a read waits for what was logged before it
 TABLES_S = 120.0  # that the first use of an embedded store waits: its tables may have to be made
@@ -40,7 +42,6 @@ INTENT = "nbmlops.id"  # the tag that a run's creation carries: by it a run is f
 _MODELS = ("create_logged_model", "get_logged_model", "finalize_logged_model")
 
 T = TypeVar("T")
-_stores: list["JournaledStore"] = []
 
 
 class JournaledStore:
@@ -55,24 +56,24 @@ class JournaledStore:
     """
 
     def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
-        self.uri = patient(_absolute(plain(store_uri)))
+        self.uri = patient(absolute(plain(store_uri)))
         self._artifact_uri = artifact_uri
         project = Project(root_of(self.uri))
         durability = project.settings.journal.value if project.exists else "page-cache"
         self.writer = Writer(folder_of(project), self.uri, "page-cache" if durability == "off" else durability)
         self._params: dict[str, dict[str, str]] = {}  # of the runs that are known to take what is logged
         self._models: set[str] = set()  # logged models that are known to be there
-        self._begun: dict[str, Any] = {}  # the runs of this process, as they were when created
+        self.begun: dict[str, Any] = {}  # the runs of this process, as they were when created
         self._ids: dict[str, str] = {}  # of runs begun offline, as far as they are delivered
-        self._moments: dict[str, capture.Moment] = {}  # the code, as it was when each run began
-        self._unkept: dict[str, capture.Moment] = {}  # the same, of runs that have no record of it yet
+        self._moments: dict[str, facts.Moment] = {}  # the code, as it was when each run began
+        self._unkept: dict[str, facts.Moment] = {}  # the same, of runs that have no record of it yet
         self.data: dict[str, dict[str, str]] = {}  # run id -> name -> digest of the tables it used
         self._has_told = False
         self._inner: Any = None
         self._begin_process()
         if journal.journals(self.writer.folder):  # a process that was killed may have left them
             self._call_sender()
-        _stores.append(self)
+        plugin.opened.append(self)
         os.register_at_fork(after_in_child=self._forked)
         workers.register_after_fork(self, _deliver_at_the_workers_end)
 
@@ -103,7 +104,7 @@ class JournaledStore:
 
     def _open(self) -> Any:
         if self.uri.startswith("http"):
-            from nbmlops.tracking.once import OnceTracking
+            from nbmlops.tracking.plugin.once import OnceTracking
 
             quiet_mlflow()
             return OnceTracking(self.uri)
@@ -136,10 +137,10 @@ class JournaledStore:
         """Forget runs and models that may be gone, so that the store is asked about them."""
         self._params.clear()
         self._models -= ids
-        gone = [key for key, run in self._begun.items() if key in ids or run.info.experiment_id in ids]
+        gone = [key for key, run in self.begun.items() if key in ids or run.info.experiment_id in ids]
         for run_id in gone:
             self.forgo_capture(run_id)
-            del self._begun[run_id]
+            del self.begun[run_id]
 
     def _real(self, argument: Any) -> Any:
         """Give the store's id of what began offline."""
@@ -153,7 +154,7 @@ class JournaledStore:
     def log_metric(self, run_id: str, metric: Any) -> None:
         """Log a metric."""
         line = self._worded(lambda: wording.metric_line(run_id, metric, self._models))
-        if line is None or self._params_of(run_id) is None:
+        if line is None or self.params_of(run_id) is None:
             self._pass_on("log_metric", run_id, metric)
         else:
             self.write(line)
@@ -169,7 +170,7 @@ class JournaledStore:
     def set_tag(self, run_id: str, tag: Any) -> None:
         """Set a tag; a new name of the run is MLflow's to give."""
         kept = self._worded(lambda: wording.tag(tag))
-        if kept is None or self._renames([kept]) or self._params_of(run_id) is None:
+        if kept is None or self._renames([kept]) or self.params_of(run_id) is None:
             self._pass_on("set_tag", run_id, tag)
         else:
             self.write(wording.tag_line(run_id, kept))
@@ -214,7 +215,7 @@ class JournaledStore:
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
         """Log inputs to a run: datasets, and models that are known."""
         line = self._worded(lambda: wording.inputs_line(run_id, datasets, models, self._models))
-        if line is None or self._params_of(run_id) is None:
+        if line is None or self.params_of(run_id) is None:
             self._pass_on("log_inputs", run_id, datasets=datasets, models=models)
         else:
             self.write(line)
@@ -238,7 +239,7 @@ class JournaledStore:
 
     def _takes_params(self, run_id: str, params: Iterable[Any]) -> bool:
         """Say whether a run takes params: it is there, and none of them would change."""
-        known = self._params_of(run_id)
+        known = self.params_of(run_id)
         return known is not None and all(known.get(each.key, each.value) == each.value for each in params)
 
     def _write_params(self, run_id: str, params: Iterable[Any], others: bytes = b"") -> None:
@@ -266,7 +267,7 @@ class JournaledStore:
         except OSError as exc:
             self._tell(f"its sender cannot be started: {exc}")
 
-    def _params_of(self, run_id: Any) -> dict[str, str] | None:
+    def params_of(self, run_id: Any) -> dict[str, str] | None:
         """Give the parameters of a run that takes what is logged; None for one that does not, which MLflow refuses."""
         from mlflow.exceptions import MlflowException
 
@@ -310,7 +311,7 @@ class JournaledStore:
     def _created_run(self, experiment_id: str, user_id: str, start_time: int, tags: Any, run_name: str | None) -> Any:
         from mlflow.entities import RunTag
 
-        offline = {os.environ.get(ABOVE), *(run_id for run_id, run in self._begun.items() if _is_offline(run))}
+        offline = {os.environ.get(ABOVE), *(run_id for run_id, run in self.begun.items() if _is_offline(run))}
         if any(tag.value in offline for tag in tags) and not self.flush(ANSWER_S):  # the run above must come first
             raise UnreachableError("the run above it is not delivered yet")
         real = [RunTag(tag.key, self._real(tag.value)) for tag in tags]
@@ -319,7 +320,7 @@ class JournaledStore:
     def _own(self, run: Any) -> None:
         """Take a run that this process began, or goes on with: what is logged to it, and its end, are journaled."""
         run_id, tags = run.info.run_id, run.data.tags
-        self._begun[run_id] = run
+        self.begun[run_id] = run
         if "nbmlops.pid" in tags:
             self.write(journal.line("begin", run_id, tags.get("nbmlops.id", "")))
             self._capture(run_id)
@@ -327,9 +328,9 @@ class JournaledStore:
 
     def _capture(self, run_id: str) -> None:
         """Note the code as it is now, and log it as soon as git has answered: the process may be killed any time."""
-        moment = self._moments[run_id] = self._unkept[run_id] = capture.begin(Path.cwd())
+        moment = self._moments[run_id] = self._unkept[run_id] = facts.begin(Path.cwd())
 
-        def keep(_: capture.Moment) -> None:
+        def keep(_: facts.Moment) -> None:
             with contextlib.suppress(StoreError):  # a full disk: at the run's end it is tried again
                 self._keep_code(run_id)
 
@@ -344,13 +345,13 @@ class JournaledStore:
     def _keep_code(self, run_id: str) -> None:
         with self._keeping:
             if moment := self._unkept.get(run_id):
-                self._keep(run_id, capture.code_facts(moment), capture.code_files(moment))
+                self._keep(run_id, facts.code_tags(moment), facts.code_files(moment))
                 self._unkept.pop(run_id, None)
 
-    def _keep(self, run_id: str, facts: dict[str, str], files: dict[str, str]) -> None:
-        """Log facts as tags, and files once, with the run above."""
-        self.write(b"".join(journal.line("tag", run_id, key, value) for key, value in facts.items()))
-        if self._begun[run_id].data.tags.get("mlflow.parentRunId") not in self._begun:
+    def _keep(self, run_id: str, tags: dict[str, str], files: dict[str, str]) -> None:
+        """Log tags, and files once, with the run above."""
+        self.write(b"".join(journal.line("tag", run_id, key, value) for key, value in tags.items()))
+        if self.begun[run_id].data.tags.get("mlflow.parentRunId") not in self.begun:
             for name, text in files.items():
                 self.keep_file(run_id, "", name, text.encode())
 
@@ -360,7 +361,7 @@ class JournaledStore:
             return
         self._keep_code(run_id)
         executed = ipython.executed()
-        self._keep(run_id, capture.run_facts(executed, self.data.pop(run_id, {})), capture.run_files(moment, executed))
+        self._keep(run_id, facts.run_tags(executed, self.data.pop(run_id, {})), facts.run_files(moment, executed))
 
     def keep_file(self, run_id: str, place: str, path: str, content: Path | bytes) -> None:
         """Journal an artifact: its copy, then the record that names the copy and its hash.
@@ -413,28 +414,28 @@ class JournaledStore:
             self._keep_captured(run_id)
         if run_id == os.environ.get("NBMLOPS_RUN"):  # of the process above, which tells its end
             return self._visited(run_id).info
-        if run_id not in self._begun or change is None or (run_name and not self.line.is_cut):
+        if run_id not in self.begun or change is None or (run_name and not self.line.is_cut):
             info = self._pass_on("update_run_info", run_id, run_status, end_time, run_name)
             self._go_on(run_id, run_status)
             return info
         why = session.tell(change)
         lines = [journal.line("tag", run_id, key, value) for key, value in why.items()]
         self.write(b"".join([*lines, journal.line("update", run_id, change)]))
-        self._begun[run_id] = changed(self._begun[run_id], change)
-        return self._begun[run_id].info
+        self.begun[run_id] = changed(self.begun[run_id], change)
+        return self.begun[run_id].info
 
     def _visited(self, run_id: str) -> Any:
         """Go on with the run of the process above: it stays that one's, but what it keeps of the code is known here."""
-        if run_id not in self._begun:
-            self._begun[run_id] = self._pass_on("get_run", run_id)
+        if run_id not in self.begun:
+            self.begun[run_id] = self._pass_on("get_run", run_id)
             self._capture(run_id)
-        return self._begun[run_id]
+        return self.begun[run_id]
 
     def _go_on(self, run_id: str, status: Any) -> None:
         """Own a run that another process began and this one goes on with, as ``mlflow.start_run(run_id)`` does."""
         from mlflow.entities import RunStatus
 
-        if status == RunStatus.RUNNING and run_id not in self._begun:
+        if status == RunStatus.RUNNING and run_id not in self.begun:
             run = self._pass_on("get_run", run_id)
             if "nbmlops.pid" in run.data.tags:
                 self.write(b"".join(journal.line("tag", run_id, *tag) for tag in owner_tags().items()))
@@ -442,24 +443,25 @@ class JournaledStore:
 
     def get_run(self, run_id: str) -> Any:
         """Give a run with all that was logged to it; offline, as far as this process knows it."""
-        if run_id not in self._begun:
+        if run_id not in self.begun:
             return self._pass_on("get_run", run_id)
         try:
             if self.flush():
                 return self.line.ask(lambda: self.inner.get_run(self._real(run_id)), FLUSH_S)
         except UnreachableError as exc:
             self._tell(str(exc))
-        return folded(self._begun[run_id], self._own_records(run_id))
+        return folded(self.begun[run_id], self.own_records(run_id))
 
     def get_metric_history(self, run_id: str, metric_key: str, *args: Any, **kwargs: Any) -> Any:
         """Give a metric's points; offline, those that this process has logged."""
-        if self.flush() or run_id not in self._begun:
+        if self.flush() or run_id not in self.begun:
             return self._pass_on("get_metric_history", run_id, metric_key, *args, **kwargs)
         from mlflow.store.entities.paged_list import PagedList
 
-        return PagedList(points_of(self._own_records(run_id), metric_key), None)
+        return PagedList(points_of(self.own_records(run_id), metric_key), None)
 
-    def _own_records(self, run_id: str) -> Iterable[journal.Record]:
+    def own_records(self, run_id: str) -> Iterable[journal.Record]:
+        """Read what this process has journaled for a run."""
         offset = 0
         while self.writer.is_open:
             records, offset = journal.read(self.writer.path, offset)
@@ -520,7 +522,7 @@ class JournaledStore:
     def _target(self) -> Target:
         if self.uri.startswith("http"):
             return self._server
-        from nbmlops.tracking.target_sql import SqlTarget
+        from nbmlops.tracking.journal.target_sql import SqlTarget
 
         return SqlTarget(self.inner)
 
@@ -551,11 +553,8 @@ class JournaledStore:
             )
 
 
-@atexit.register  # before MLflow registers its own hook, so it runs after that has ended every run
-def close_all(patience_s: float = EXIT_S) -> None:
-    """Deliver what every store of this process has journaled, in bounded time."""
-    for store in _stores:
-        store.close(patience_s)
+# before MLflow registers its own hook, so it runs after that has ended every run
+atexit.register(plugin.close_all, EXIT_S)
 
 
 def _deliver_at_the_workers_end(store: JournaledStore) -> None:
@@ -575,39 +574,7 @@ def _away(why: str) -> Any:
     return MlflowException(f"The tracking store is out of reach: {why}", TEMPORARILY_UNAVAILABLE)
 
 
-def _absolute(url: str) -> str:
+def absolute(url: str) -> str:
     """Make an embedded store's path absolute: the working folder may change, and a sender has another."""
     path, sep, options = url.removeprefix("sqlite:///").partition("?")
     return f"sqlite:///{Path(path).absolute()}{sep}{options}" if url.startswith("sqlite:///") else url
-
-
-# --------------------------------------------------------------------- entry points
-def tracking_store(store_uri: str, artifact_uri: str | None = None, **_: Any) -> Any:
-    """Make the tracking store of a ``nbmlops+…`` URL; a database in this process' memory needs no journal."""
-    if ":memory:" not in store_uri and plain(store_uri) != "sqlite://":
-        return JournaledStore(store_uri, artifact_uri)
-    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
-
-    return _tracking_store_registry.get_store_builder(plain(store_uri))(plain(store_uri), artifact_uri)
-
-
-def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
-    """Make the repository of an artifact place that a server keeps; its classes need MLflow, which loads this."""
-    from nbmlops.tracking.artifacts import artifact_repository as made
-
-    return made(artifact_uri, tracking_uri, registry_uri)
-
-
-def registry_store(store_uri: str, **_: Any) -> Any:
-    """Make the registry store of a ``nbmlops+…`` URL: MLflow's own, whose creations on a server are made safe."""
-    uri = patient(_absolute(plain(store_uri)))
-    if uri.startswith("http"):
-        from nbmlops.tracking.once import OnceRegistry
-
-        quiet_mlflow()
-        return OnceRegistry(uri)
-    from mlflow.tracking._model_registry.utils import _get_store_registry
-
-    open_plain(uri)
-    # not MLflow's own look-up, which waits for a lock that it holds while it builds this very store
-    return _get_store_registry().get_store_builder(uri)(store_uri=uri)

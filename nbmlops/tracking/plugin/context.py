@@ -5,7 +5,8 @@ import uuid
 from pathlib import Path
 
 from nbmlops.project import actor, find
-from nbmlops.tracking import capture, session
+from nbmlops.tracking import session
+from nbmlops.tracking.capture import facts
 from nbmlops.tracking.owner import owner_tags
 from nbmlops.tracking.store import is_journaled
 
@@ -33,6 +34,6 @@ def run_tags() -> dict[str, str]:
         "nbmlops.id": uuid.uuid4().hex,
         "mlflow.user": actor(),
         **owner_tags(),
-        **capture.source_tags(root),
+        **facts.source_tags(root),
         **({"mlflow.parentRunId": above} if above else {}),
     }

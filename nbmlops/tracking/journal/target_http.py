@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import orjson
 
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking.delivery import Batch, RejectedError, UnreachableError
+from nbmlops.tracking.journal.delivery import Batch, RejectedError, UnreachableError
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"

@@ -21,7 +21,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.proto_json_utils import parse_dict
 from mlflow.utils.rest_utils import http_request, verify_rest_response
 
-from nbmlops.tracking.line import Line
+from nbmlops.tracking.plugin.line import Line
 
 INTENT = "nbmlops.id"
 PAUSES_S = (0.2, 0.5, 1.0, 2.0)  # between attempts

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking.source import ALWAYS_SAVED, Cell, Executed, Execution, cells_of
+from nbmlops.tracking.capture.source import ALWAYS_SAVED, Cell, Executed, Execution, cells_of
 
 # What a kernel of many days keeps at most; the oldest go first.
 MOST_EXECUTIONS = 5_000

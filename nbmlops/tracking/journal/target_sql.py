@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking.delivery import Batch, RejectedError, UnreachableError
-from nbmlops.tracking.target_http import upload_by_client
+from nbmlops.tracking.journal.delivery import Batch, RejectedError, UnreachableError
+from nbmlops.tracking.journal.target_http import upload_by_client
 
 _REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")

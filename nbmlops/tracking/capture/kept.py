@@ -9,10 +9,10 @@ from typing import Any
 
 from nbmlops.errors import ConflictError
 from nbmlops.scrub import MASK
-from nbmlops.tracking import capture
+from nbmlops.tracking.capture import facts
+from nbmlops.tracking.capture.source import Execution, executions_in, executions_of
 from nbmlops.tracking.mlflow import Tracking, translated
 from nbmlops.tracking.runs import Run
-from nbmlops.tracking.source import Execution, executions_in, executions_of
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def kept(tracking: Tracking, run: Run) -> Kept:
     for notebook in (json.loads(text) for name, text in texts.items() if name.endswith(".ipynb")):
         if notes := notebook.get("metadata", {}).get("papermill"):
             return Kept(run, executions_in(notebook), notebook, notes.get("parameters", {}), texts)
-    if capture.SOURCE not in texts:
+    if facts.SOURCE not in texts:
         raise ConflictError(
             f"Run {run.name} ({run.run_id[:8]}) keeps no source.",
             "Runs of `track` and `run` do; it was made otherwise.",
         )
-    return Kept(run, tuple(executions_of(texts[capture.SOURCE])), texts=texts)
+    return Kept(run, tuple(executions_of(texts[facts.SOURCE])), texts=texts)
 
 
 def _names(tracking: Tracking, run: Run) -> list[str]:

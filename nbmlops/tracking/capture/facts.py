@@ -2,14 +2,14 @@
 
 How a run uses it::
 
-    tags = capture.source_tags(project.root)          # as it begins, at once: which notebook or script
-    moment = capture.begin(project.folder)            # as it begins, at once: git is asked in the background
-    tags = capture.code_facts(moment)                 # once git has answered: a process may be killed later
-    files = capture.code_files(moment)                # artifact path -> text
+    tags = facts.source_tags(project.root)    # as it begins, at once: which notebook or script
+    moment = facts.begin(project.folder)      # as it begins, at once: git is asked in the background
+    tags = facts.code_tags(moment)            # once git has answered: a process may be killed later
+    files = facts.code_files(moment)          # artifact path -> text
     ...
-    executed = ipython.executed()                     # as it ends: the cells so far, the notebook as saved
-    tags = capture.run_facts(executed, data)
-    files = capture.run_files(moment, executed)
+    executed = ipython.executed()             # as it ends: the cells so far, the notebook as saved
+    tags = facts.run_tags(executed, data)
+    files = facts.run_files(moment, executed)
 
 `begin` sees the files as they are when the run begins. A headless run, whose cells another process
 executes, gives ``Executed(path, executions_in(output), cells_of(notebook))`` in the place of
@@ -24,8 +24,8 @@ from pathlib import Path
 
 from nbmlops.scrub import scrub_text
 from nbmlops.strict_json import dumps
-from nbmlops.tracking import environment, git, ipython
-from nbmlops.tracking.source import Executed, script, seeds
+from nbmlops.tracking.capture import environment, git, ipython
+from nbmlops.tracking.capture.source import Executed, script, seeds
 
 # Artifacts of a run.
 SOURCE = "nbmlops/source.py"
@@ -84,15 +84,15 @@ def source_tags(root: Path, path: str | None = None) -> dict[str, str]:
     return {"mlflow.source.name": name or NO_FILE, "mlflow.source.type": "LOCAL"}
 
 
-def facts(moment: Moment, executed: Executed, data: Mapping[str, str] | None = None) -> dict[str, str]:
+def tags(moment: Moment, executed: Executed, data: Mapping[str, str] | None = None) -> dict[str, str]:
     """Word as tags: commit, branch, whether there are changes, the verdict, seeds, environment, datasets' digests.
 
     What is not known has no tag. `data` is name -> digest.
     """
-    return code_facts(moment) | run_facts(executed, data)
+    return code_tags(moment) | run_tags(executed, data)
 
 
-def code_facts(moment: Moment) -> dict[str, str]:
+def code_tags(moment: Moment) -> dict[str, str]:
     """Word as tags what is known once git has answered: commit, branch, whether there are changes, environment."""
     code = moment.result()
     return _as_tags(
@@ -107,7 +107,7 @@ def code_facts(moment: Moment) -> dict[str, str]:
     )
 
 
-def run_facts(executed: Executed, data: Mapping[str, str] | None = None) -> dict[str, str]:
+def run_tags(executed: Executed, data: Mapping[str, str] | None = None) -> dict[str, str]:
     """Word as tags what is known when the run ends: the verdict, seeds and datasets' digests."""
     told = executed.verdict
     tags = {

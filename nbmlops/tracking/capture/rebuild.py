@@ -15,9 +15,9 @@ from typing import Any
 from nbmlops.errors import ConflictError
 from nbmlops.project import FILE, STATE, Project
 from nbmlops.scrub import scrub_text
-from nbmlops.tracking import capture, environment, git
-from nbmlops.tracking.kept import Kept
-from nbmlops.tracking.source import Execution
+from nbmlops.tracking.capture import environment, facts, git
+from nbmlops.tracking.capture.kept import Kept
+from nbmlops.tracking.capture.source import Execution
 
 LARGEST_COPY = 2 * 2**30  # bytes of files that no commit holds; beyond it they are linked
 _OTHERS = {STATE, ".git", ".venv", "venv", "node_modules", "__pycache__", ".ipynb_checkpoints", "mlruns"}
@@ -48,7 +48,7 @@ def rebuilt(project: Project, kept: Kept) -> Iterator[Rebuilt]:
         commit, code = kept.run.commit, Path(scratch, "code")
         if commit:
             stack.enter_context(git.worktree(top, commit, code))
-            git.apply(code, kept.texts.get(capture.DIFF, ""))
+            git.apply(code, kept.texts.get(facts.DIFF, ""))
         notes = _beside(top, code, bool(commit), project.notify)
         root = code / project.root.relative_to(top)
         if not (root / FILE).exists():

@@ -14,11 +14,11 @@ from nbmlops.errors import StoreError, UsageError, nearest
 from nbmlops.project import Project
 from nbmlops.scrub import scrub, scrub_text
 from nbmlops.strict_json import dumps, plain
-from nbmlops.tracking import git
-from nbmlops.tracking.kept import Kept, kept
+from nbmlops.tracking.capture import git
+from nbmlops.tracking.capture.kept import Kept, kept
+from nbmlops.tracking.capture.rebuild import as_notebook
+from nbmlops.tracking.capture.source import Execution
 from nbmlops.tracking.mlflow import Tracking, translated
-from nbmlops.tracking.rebuild import as_notebook
-from nbmlops.tracking.source import Execution
 from nbmlops.verb import Result
 
 FORMS = {"py": ".py", "notebook": ".ipynb", "bundle": ".zip"}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from nbmlops.project import Project, patient
-from nbmlops.tracking import delivery, journal
-from nbmlops.tracking.delivery import Delivered, Target, UnreachableError, Uploads, drain
-from nbmlops.tracking.journal import Sent, unsent
+from nbmlops.tracking import journal
+from nbmlops.tracking.journal import Sent, delivery, unsent
+from nbmlops.tracking.journal.delivery import Delivered, Target, UnreachableError, Uploads, drain
 from nbmlops.tracking.owner import LEASE_S
 from nbmlops.tracking.store import knock, open_plain, plain
 
@@ -40,10 +40,10 @@ def folder_of(project: Project | None) -> Path:
 def open_target(url: str, timeout_s: float = 20.0) -> Target:
     """Open the store of a plain URL for deliveries."""
     if url.startswith("http"):
-        from nbmlops.tracking.target_http import HttpTarget
+        from nbmlops.tracking.journal.target_http import HttpTarget
 
         return HttpTarget(url, timeout_s)
-    from nbmlops.tracking.target_sql import SqlTarget
+    from nbmlops.tracking.journal.target_sql import SqlTarget
 
     try:
         knock(url)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from nbmlops.tracking import environment
+from nbmlops.tracking.capture import environment
 
 _FILES = {"skops": "model.skops", "cloudpickle": "model.pkl"}  # MLflow's names
 _OWN = ("sklearn.", "numpy.", "scipy.")
@@ -47,7 +47,7 @@ def keep(run_id: str, model: Any, name: str, signature: Any, params: Mapping[str
     """
     from mlflow.tracking._tracking_service.utils import _get_store
 
-    from nbmlops.tracking.plugin import JournaledStore
+    from nbmlops.tracking.plugin.stores import JournaledStore
 
     store, worded = _get_store(), {str(key): str(value)[:_LONGEST] for key, value in params.items()}
     if not isinstance(store, JournaledStore):
