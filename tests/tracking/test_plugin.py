@@ -163,7 +163,7 @@ def test_deleting_a_tag_leaves_the_run_as_it_is(sqlite: JournaledStore) -> None:
 
 
 def test_a_database_in_memory_has_no_journal(folder: Path) -> None:
-    from nbmlops.tracking.plugin.stores import tracking_store
+    from nbmlops.tracking.plugin.entry_points import tracking_store
 
     assert not isinstance(tracking_store("nbmlops+sqlite:///:memory:"), JournaledStore)
 
