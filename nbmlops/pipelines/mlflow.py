@@ -41,7 +41,7 @@ def begin(tracking: Tracking, name: str, parameters: Mapping[str, Any], tags: Ma
         begun = tracking.client.create_run(tracking.experiment_id, tags=tags, run_name=name)
     run_id = str(begun.info.run_id)
     if is_journaled(tracking.uri):
-        tracking.store.forgo_capture(run_id)  # this process executes none of its cells
+        tracking.store.kept.forget(run_id)  # this process executes none of its cells
     try:
         tracking.log(run_id, {}, parameters, {}, 0, [])
     except BaseException:

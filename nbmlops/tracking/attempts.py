@@ -47,11 +47,11 @@ def _asked(tracking: Tracking, name: str, source: str) -> Before | None:
         with translated("The attempt before"):
             return found(tracking, name, source)
     store = tracking.store
-    if store.line.is_cut or tracking.experiment_id.startswith(OFFLINE):
+    if store.outbox.line.is_cut or tracking.experiment_id.startswith(OFFLINE):
         raise UnreachableError("it gave no answer a moment ago")
     if (tracking.uri, source, name) in _begun:
-        store.flush(1.0)  # it may have begun offline
-    answer: Before | None = store.line.ask(lambda: found(tracking, name, source), store._patience())
+        store.outbox.flush(1.0)  # it may have begun offline
+    answer: Before | None = store.outbox.line.ask(lambda: found(tracking, name, source), store.patience_s())
     return answer
 
 

@@ -8,7 +8,7 @@ import contextlib
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,7 +86,7 @@ class AfterFit:
         model_id: str | None = None,
         dataset: Any = None,
     ) -> dict[str, float]:
-        """Keep the model, then its metrics, which name it, then pictures; give the metrics."""
+        """Keep the model, then its metrics, which name it, the data's digests and pictures; give the metrics."""
         metrics: dict[str, float] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what MLflow and scikit-learn have to settle between them
@@ -96,6 +96,8 @@ class AfterFit:
             with _told("metrics"):
                 metrics = measured(estimator, prefix, X, y_true, sample_weight, pos_label)
             autologging_client.log_metrics(run_id=run_id, metrics=metrics, model_id=model_id, dataset=dataset)
+            with _told("data's digests"):
+                autologging_client.set_tags(run_id, digests({f"{prefix}features": X, f"{prefix}target": y_true}))
             with _told("pictures"):
                 for name, text in drawn(estimator, prefix, X, y_true, sample_weight).items():
                     _keep_text(run_id, name, text)
@@ -137,6 +139,17 @@ def measured(estimator: Any, prefix: str, X: Any, y: Any, weight: Any, pos_label
         takes_weight = weight is not None and "sample_weight" in utils._get_arg_names(estimator.score)
         metrics[f"{prefix}score"] = estimator.score(X, y, *([weight] if takes_weight else []))
     return metrics
+
+
+def digests(data: Mapping[str, Any]) -> dict[str, str]:
+    """Word the digests of tables, columns and dense arrays as tags; what is none of these has none."""
+    import numpy as np
+    import pandas as pd
+
+    from nbmlops.data.fingerprint import digest
+
+    dense = {name: each for name, each in data.items() if isinstance(each, pd.DataFrame | pd.Series | np.ndarray)}
+    return {f"nbmlops.data.{name}": digest(pd.DataFrame(each)) for name, each in dense.items() if each.ndim <= 2}
 
 
 def drawn(estimator: Any, prefix: str, X: Any, y: Any, weight: Any) -> dict[str, str]:  # noqa: N803
@@ -193,7 +206,7 @@ def _keep_text(run_id: str, name: str, text: str) -> None:
 
     store = _get_store()
     if isinstance(store, JournaledStore):
-        store.keep_file(run_id, "", name, text.encode())
+        store.outbox.keep_file(run_id, "", name, text.encode())
     else:
         MlflowClient().log_text(run_id, text, name)
 

@@ -135,7 +135,7 @@ def _writer_of(run_id: str) -> Write | None:
     own = next((store for store in plugin.opened if run_id in store.begun), None)
     store = own or _get_store(get_tracking_uri())
     if isinstance(store, JournaledStore) and store.params_of(run_id) is not None:
-        return store.write
+        return store.outbox.write
     return None
 
 

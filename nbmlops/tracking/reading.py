@@ -403,7 +403,7 @@ def _deliver(uri: str) -> None:
     """Let the store have what this process has logged, so that it is read too."""
     for store in plugin.opened:
         if plain(store.uri) == patient(plain(uri)):
-            store.flush()
+            store.outbox.flush()
 
 
 # ------------------------------------------------------------------- beside a run

@@ -318,7 +318,7 @@ def _unsent(uri: str) -> int:
     from nbmlops.tracking.journal import unsent
 
     stores = [store for store in plugin.opened if uri.endswith(store.uri)]
-    return sum(unsent(store.writer.path) for store in stores if not store.flush(CARD_S))
+    return sum(unsent(store.outbox.writer.path) for store in stores if not store.outbox.flush(CARD_S))
 
 
 @verb

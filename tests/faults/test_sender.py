@@ -40,9 +40,9 @@ signal.pause()
 RUNS = """
 import signal, sys
 import mlflow
-from nbmlops.tracking.plugin import stores
+from nbmlops.tracking.plugin import outbox
 
-stores.LOOK_S = 0.5
+outbox.LOOK_S = 0.5
 mlflow.set_tracking_uri(sys.argv[1])
 print(mlflow.start_run().info.run_id, flush=True)
 signal.pause()

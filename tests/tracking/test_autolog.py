@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nbmlops.data.fingerprint import digest
 from nbmlops.surfaces.python import Operations
 from nbmlops.tracking import autolog
 from nbmlops.tracking.journal.sync import Stores, folder_of, sweep, waiting
@@ -169,6 +170,21 @@ def test_metrics_params_and_tags_are_those_of_mlflows_own_autologging(ops: Opera
     run = ops.runs()[0]
     names = {each.path for each in ops.project.open(Tracking).client.list_artifacts(run.run_id)}
     assert "training_confusion_matrix.png" in names
+
+
+def test_the_digests_of_what_was_fitted_on_are_the_runs(ops: Operations) -> None:
+    autolog.on(ops.project)
+    ops.track("fit")
+    fit()
+    of_frames = ops.end().data
+    assert of_frames == {"training_features": digest(X), "training_target": digest(Y.to_frame())}
+    ops.track("the same as arrays, with one value changed")
+    changed = X.to_numpy(copy=True)
+    changed[7, 1] += 1e-9
+    from sklearn.linear_model import LogisticRegression
+
+    LogisticRegression().fit(changed, Y.to_numpy())
+    assert ops.end().data["training_features"] not in ("", of_frames["training_features"])
 
 
 def test_a_predictions_score_is_the_models_too(ops: Operations) -> None:

@@ -340,7 +340,7 @@ def compared(url: str, folder: Path, calls: Mapping[str, Call]) -> str:
         if name.startswith("experiment"):
             shared = [store.create_experiment(f"x{uuid.uuid4().hex}") for store in (plain, ours)]
         told += [f"{name}\n  plain {a}\n  ours  {b}" for a, b in zip(expected, found, strict=True) if a != b]
-    ours.close()
+    ours.outbox.close(8.0)
     return "\n".join(told)
 
 

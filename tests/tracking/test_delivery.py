@@ -380,7 +380,7 @@ def test_journals_of_two_machines_go_into_one_postgres(
     target = open_target(mlflow_postgres)
     run_ids = []
     for machine in ("ann", "bob"):
-        monkeypatch.setattr(journal.socket, "gethostname", lambda machine=machine: machine)
+        monkeypatch.setattr("socket.gethostname", lambda machine=machine: machine)
         place = tmp_path / machine / ".nbmlops" / "journal"
         writer = Writer(place, mlflow_postgres)
         run_ids.append(target.create_run(machine * 8, wanted()))

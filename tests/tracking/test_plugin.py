@@ -35,7 +35,7 @@ def sqlite(folder: Path) -> Iterator[JournaledStore]:
     """The journaled store of a project's embedded database."""
     store = JournaledStore(journaled(f"sqlite:///{folder}/.nbmlops/mlflow.db"), (folder / "artifacts").as_uri())
     yield store
-    store.close()
+    store.outbox.close(8.0)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def http(folder: Path, proxy: Proxy) -> Iterator[JournaledStore]:  # noqa: F811
     store = JournaledStore(journaled(proxy.url))
     yield store
     proxy.pass_on()
-    store.close()
+    store.outbox.close(8.0)
 
 
 def begun(store: JournaledStore) -> str:
@@ -53,9 +53,9 @@ def begun(store: JournaledStore) -> str:
 
 def kinds(store: JournaledStore) -> list[str]:
     """List the kinds of records that the journal holds."""
-    if not store.writer.is_open:
+    if not store.outbox.writer.is_open:
         return []
-    return [record[0] for _, record in journal.read(store.writer.path, 0)[0] if record[0] != "header"]
+    return [record[0] for _, record in journal.read(store.outbox.writer.path, 0)[0] if record[0] != "header"]
 
 
 # ------------------------------------------------------------------ what is an outage
@@ -63,7 +63,7 @@ def test_a_callers_mistake_is_no_outage(sqlite: JournaledStore, capfd: pytest.Ca
     with pytest.raises(MlflowException, match="user_id cannot be None") as caught:
         sqlite.create_run("0", None, NOW, [], "night")
     assert caught.value.error_code == "INTERNAL_ERROR"
-    assert not sqlite.line.is_cut
+    assert not sqlite.outbox.line.is_cut
     assert "out of reach" not in capfd.readouterr().err
 
 
@@ -79,10 +79,10 @@ def test_a_locked_database_is_an_outage_and_the_run_begins_all_the_same(
         assert time.monotonic() - started < 8
         other.execute("ROLLBACK")
     assert "out of reach" in capfd.readouterr().err
-    assert sqlite.flush(is_urgent=True)
+    assert sqlite.outbox.flush(is_urgent=True)
     assert sqlite.get_run(run_id).data.metrics == {"auc": 0.5}
     sqlite.update_run_info(run_id, RunStatus.FINISHED, NOW, None)
-    assert sqlite.flush()
+    assert sqlite.outbox.flush()
     assert len(open_plain(sqlite.uri).search_runs(["0"], "", 1)) == 2  # no third one of the request that was slow
 
 
@@ -90,7 +90,7 @@ def test_errors_of_a_server_and_of_connections_are_outages(http: JournaledStore,
     begun(http)
     for fail in (lambda: proxy.answer(500), lambda: proxy.answer(503), proxy.refuse, proxy.reset):
         fail()
-        http.line.mend()
+        http.outbox.line.mend()
         assert http.create_run("0", "ann", NOW, [], "night").info.artifact_uri.startswith("nbmlops-journal:/")
         proxy.pass_on()
 
@@ -200,7 +200,7 @@ def test_a_run_or_an_experiment_whose_answer_is_lost_is_created_once(
     proxy.swallow(times=1, path="runs/create")
     run = http.create_run(experiment, "ann", NOW, [], "night")
     http.log_metric(run.info.run_id, Metric("auc", 0.5, NOW, 0))
-    assert http.flush(is_urgent=True)
+    assert http.outbox.flush(is_urgent=True)
     [found] = plain.search_runs([experiment], "", 1)
     assert found.data.metrics == {"auc": 0.5}
 
@@ -244,7 +244,7 @@ def run_id(folder: Path) -> Iterator[str]:
 def logged(folder: Path, run_id: str) -> dict[str, float]:
     from mlflow.tracking._tracking_service.utils import _get_store
 
-    assert _get_store().flush()
+    assert _get_store().outbox.flush()
     with sqlite3.connect(folder / ".nbmlops" / "mlflow.db") as connection:
         rows = connection.execute("SELECT key, COUNT(*) FROM metrics WHERE run_uuid = ? GROUP BY key", [run_id])
         return dict(rows.fetchall())
@@ -290,7 +290,7 @@ def test_code_and_environment_are_kept_while_the_run_is_open_and_once(folder: Pa
 
     def kept() -> list[str]:
         told = {"tag": lambda rest: rest[0], "file": lambda rest: rest[0]["path"]}
-        return [told[kind](rest) for kind, _, *rest in store.own_records(run_id) if kind in told]
+        return [told[kind](rest) for kind, _, *rest in store.outbox.records(run_id) if kind in told]
 
     deadline = time.monotonic() + 60
     while facts.LOCK not in kept():  # the process may be killed any time
@@ -328,8 +328,8 @@ def test_a_folder_that_is_left_makes_no_difference(
     monkeypatch.chdir(tmp_path / "elsewhere")
     run_id = begun(store)
     store.log_metric(run_id, Metric("auc", 0.5, NOW, 0))
-    assert store.writer.path.parent == folder / ".nbmlops" / "journal"
-    store.close()
+    assert store.outbox.writer.path.parent == folder / ".nbmlops" / "journal"
+    store.outbox.close(8.0)
     assert open_plain(f"sqlite:///{folder}/.nbmlops/mlflow.db").get_run(run_id).data.metrics == {"auc": 0.5}
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
@@ -343,4 +343,4 @@ def test_a_project_on_a_server_keeps_its_journal_when_the_folder_is_left(
     (folder / "nbmlops.toml").write_text(f'[project]\nname = "far"\n[stores]\ntracking = "{proxy.url}"\n')
     monkeypatch.chdir(tmp_path)
     uri = Project(folder).open(Tracking).uri
-    assert JournaledStore(uri).writer.folder == folder / ".nbmlops" / "journal"
+    assert JournaledStore(uri).outbox.writer.folder == folder / ".nbmlops" / "journal"

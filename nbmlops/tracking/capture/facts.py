@@ -8,7 +8,7 @@ How a run uses it::
     files = facts.code_files(moment)          # artifact path -> text
     ...
     executed = ipython.executed()             # as it ends: the cells so far, the notebook as saved
-    tags = facts.run_tags(executed, data)
+    tags = facts.run_tags(executed)
     files = facts.run_files(moment, executed)
 
 `begin` sees the files as they are when the run begins. A headless run, whose cells another process
@@ -84,12 +84,12 @@ def source_tags(root: Path, path: str | None = None) -> dict[str, str]:
     return {"mlflow.source.name": name or NO_FILE, "mlflow.source.type": "LOCAL"}
 
 
-def tags(moment: Moment, executed: Executed, data: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Word as tags: commit, branch, whether there are changes, the verdict, seeds, environment, datasets' digests.
+def tags(moment: Moment, executed: Executed) -> dict[str, str]:
+    """Word as tags: commit, branch, whether there are changes, the verdict, seeds, environment.
 
-    What is not known has no tag. `data` is name -> digest.
+    What is not known has no tag.
     """
-    return code_tags(moment) | run_tags(executed, data)
+    return code_tags(moment) | run_tags(executed)
 
 
 def code_tags(moment: Moment) -> dict[str, str]:
@@ -107,14 +107,14 @@ def code_tags(moment: Moment) -> dict[str, str]:
     )
 
 
-def run_tags(executed: Executed, data: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Word as tags what is known when the run ends: the verdict, seeds and datasets' digests."""
+def run_tags(executed: Executed) -> dict[str, str]:
+    """Word as tags what is known when the run ends: the verdict and seeds."""
     told = executed.verdict
     tags = {
         "nbmlops.order": str(told) if told and executed.executions else "",
         "nbmlops.seeds": ", ".join(f"{name}={seed}" for name, seed in seeds(executed.executions).items()),
     }
-    return _as_tags(tags | {f"nbmlops.data.{name}": digest for name, digest in (data or {}).items()})
+    return _as_tags(tags)
 
 
 def _as_tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -11,4 +11,4 @@ opened: "list[JournaledStore]" = []  # those of this process; known here, so tha
 def close_all(patience_s: float) -> None:
     """Deliver what every store of this process has journaled, in bounded time."""
     for store in opened:
-        store.close(patience_s)
+        store.outbox.close(patience_s)

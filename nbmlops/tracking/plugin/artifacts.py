@@ -67,11 +67,11 @@ class JournaledArtifacts(ArtifactRepository):  # type: ignore[misc]  # MLflow ha
     def _keep(self, file: Path, path: str) -> None:
         is_offline = self.artifact_uri.startswith(PLACE)
         run_id = self.artifact_uri.removeprefix(PLACE) if is_offline else ""
-        self._store.keep_file(run_id, "" if is_offline else self.artifact_uri, path, file)
+        self._store.outbox.keep_file(run_id, "" if is_offline else self.artifact_uri, path, file)
 
     def _plain(self) -> Any:
         """Give MLflow's repository, once all that was journaled before is there."""
-        if not self._store.flush(uploads="all", is_urgent=True):
+        if not self._store.outbox.flush(uploads="all", is_urgent=True):
             raise StoreError(
                 "The tracking store is out of reach, so its artifacts cannot be read; "
                 "those that were logged meanwhile are safe in the journal.",

@@ -55,7 +55,8 @@ def keep(run_id: str, model: Any, name: str, signature: Any, params: Mapping[str
     intent = f"m-{uuid.uuid4().hex}"
     folder = folder_of(model, signature, run_id, intent, f"{intent}/place")
     files = [
-        {"path": path, "is_worded": path == "MLmodel", **store.writer.copy(content)} for path, content in folder.items()
+        {"path": path, "is_worded": path == "MLmodel", **store.outbox.writer.copy(content)}
+        for path, content in folder.items()
     ]
     store.keep_model(run_id, {"id": intent, "name": name, "params": worded, "tags": _tags(), "files": files})
     return intent

@@ -5,37 +5,31 @@ and whatever is in doubt, is asked of MLflow's own store behind, after the journ
 """
 
 import atexit
-import contextlib
 import functools
 import os
-import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable
 from multiprocessing import util as workers
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nbmlops.errors import NbmlopsError, StoreError
-from nbmlops.project import Project, patient
+from nbmlops.project import patient
 from nbmlops.tracking import journal, plugin, session
-from nbmlops.tracking.capture import facts, ipython
-from nbmlops.tracking.journal import ABOVE, Sent, Writer, sender
-from nbmlops.tracking.journal.delivery import Target, UnreachableError, Uploads, drain
-from nbmlops.tracking.journal.sync import finish, folder_of, open_target
+from nbmlops.tracking.journal import ABOVE
+from nbmlops.tracking.journal.delivery import UnreachableError
 from nbmlops.tracking.owner import owner_tags
 from nbmlops.tracking.plugin import wording
-from nbmlops.tracking.plugin.line import ANSWER_S, Line
+from nbmlops.tracking.plugin.keeping import Keeping
+from nbmlops.tracking.plugin.line import ANSWER_S
+from nbmlops.tracking.plugin.outbox import FLUSH_S, Outbox
 from nbmlops.tracking.plugin.overlay import OFFLINE, PLACE, changed, folded, offline_experiment, offline_run, points_of
-from nbmlops.tracking.store import knock, open_plain, plain, quiet_mlflow, root_of
+from nbmlops.tracking.store import knock, open_plain, plain, quiet_mlflow
 
-FLUSH_S = 20.0  # that a read waits for what was logged before it
 TABLES_S = 120.0  # that the first use of an embedded store waits: its tables may have to be made
 NO_INTENT_S = 25.0  # that a creation waits which could not be found again: longer than a database does
 EXIT_S = 8.0  # that the end of the process waits
 LOCK_S = 5.0  # that an embedded store may take to answer: others write too, and nobody's network is slow
-LOOK_S = 60.0  # between two looks whether the sender lives: it may have been killed too
 _FORGETS = {"delete_run", "restore_run", "delete_experiment", "restore_experiment", "delete_logged_model"}
 _FORGETS |= {"_hard_delete_run", "_hard_delete_experiment"}
 INTENT = "nbmlops.id"  # the tag that a run's creation carries: by it a run is found whose answer was lost
@@ -58,38 +52,22 @@ class JournaledStore:
     def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
         self.uri = patient(absolute(plain(store_uri)))
         self._artifact_uri = artifact_uri
-        project = Project(root_of(self.uri))
-        durability = project.settings.journal.value if project.exists else "page-cache"
-        self.writer = Writer(folder_of(project), self.uri, "page-cache" if durability == "off" else durability)
+        self.outbox = Outbox(self.uri, lambda: self.inner)
+        self.kept = Keeping(self.outbox)
         self._params: dict[str, dict[str, str]] = {}  # of the runs that are known to take what is logged
         self._models: set[str] = set()  # logged models that are known to be there
         self.begun: dict[str, Any] = {}  # the runs of this process, as they were when created
-        self._ids: dict[str, str] = {}  # of runs begun offline, as far as they are delivered
-        self._moments: dict[str, facts.Moment] = {}  # the code, as it was when each run began
-        self._unkept: dict[str, facts.Moment] = {}  # the same, of runs that have no record of it yet
-        self.data: dict[str, dict[str, str]] = {}  # run id -> name -> digest of the tables it used
-        self._has_told = False
         self._inner: Any = None
-        self._begin_process()
-        if journal.journals(self.writer.folder):  # a process that was killed may have left them
-            self._call_sender()
+        self._opening = threading.RLock()
         plugin.opened.append(self)
         os.register_at_fork(after_in_child=self._forked)
         workers.register_after_fork(self, _deliver_at_the_workers_end)
 
-    def _begin_process(self) -> None:
-        """Begin with a journal of which nothing is sent, and with locks that nobody holds."""
-        self.line = Line(self.uri)
-        self._sent = 0
-        self._ending: threading.Event | None = None
-        self._opening = threading.RLock()
-        self._keeping = threading.RLock()
-
     def _forked(self) -> None:
         """Leave the parent its connections, and what its runs keep when they end."""
-        self._begin_process()
-        self._moments, self._unkept = {}, {}
-        vars(self).pop("_server", None)
+        self._opening = threading.RLock()  # it may be held by a thread that the child does not have
+        self.outbox.begin()
+        self.kept.forget_all()
         for engine in (getattr(self._inner, name, None) for name in ("engine", "read_engine")):
             if engine is not None:
                 engine.dispose(close=False)
@@ -109,7 +87,7 @@ class JournaledStore:
             quiet_mlflow()
             return OnceTracking(self.uri)
         if self.uri.startswith("postgresql"):
-            self.line.ask(lambda: knock(self.uri, 2), 3.0)
+            self.outbox.line.ask(lambda: knock(self.uri, 2), 3.0)
         return open_plain(self.uri, self._artifact_uri)
 
     def __getattr__(self, name: str) -> Any:
@@ -120,7 +98,7 @@ class JournaledStore:
 
     def _pass_on(self, call: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call the plain store, once it has all that was logged before."""
-        if not self.flush(is_urgent=True) and self.line.is_cut:
+        if not self.outbox.flush(is_urgent=True) and self.outbox.line.is_cut:
             raise _away(f"{call} needs its answer. What is logged to runs meanwhile is kept in the journal.")
         args, kwargs = tuple(map(self._real, args)), {name: self._real(value) for name, value in kwargs.items()}
         try:
@@ -139,7 +117,7 @@ class JournaledStore:
         self._models -= ids
         gone = [key for key, run in self.begun.items() if key in ids or run.info.experiment_id in ids]
         for run_id in gone:
-            self.forgo_capture(run_id)
+            self.kept.forget(run_id)
             del self.begun[run_id]
 
     def _real(self, argument: Any) -> Any:
@@ -148,7 +126,9 @@ class JournaledStore:
             return [self._real(each) for each in argument]
         if not isinstance(argument, str):
             return argument
-        return self._created_experiment(argument) if argument.startswith(OFFLINE) else self._ids.get(argument, argument)
+        if argument.startswith(OFFLINE):
+            return self._created_experiment(argument)
+        return self.outbox.ids.get(argument, argument)
 
     # ------------------------------------------------------------------- logging
     def log_metric(self, run_id: str, metric: Any) -> None:
@@ -157,7 +137,7 @@ class JournaledStore:
         if line is None or self.params_of(run_id) is None:
             self._pass_on("log_metric", run_id, metric)
         else:
-            self.write(line)
+            self.outbox.write(line)
 
     def log_param(self, run_id: str, param: Any) -> None:
         """Log a parameter; one that would change is MLflow's to refuse."""
@@ -173,7 +153,7 @@ class JournaledStore:
         if kept is None or self._renames([kept]) or self.params_of(run_id) is None:
             self._pass_on("set_tag", run_id, tag)
         else:
-            self.write(wording.tag_line(run_id, kept))
+            self.outbox.write(wording.tag_line(run_id, kept))
 
     def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
         """Log many at once: one write, so a crash keeps the first lines of it or all."""
@@ -205,7 +185,7 @@ class JournaledStore:
 
     def flush_async_logging(self) -> None:
         """Deliver what is journaled."""
-        self.flush()
+        self.outbox.flush()
 
     def shut_down_async_logging(self) -> None:
         """Do nothing, as runs end: nothing waits in memory, and the sender delivers."""
@@ -218,7 +198,7 @@ class JournaledStore:
         if line is None or self.params_of(run_id) is None:
             self._pass_on("log_inputs", run_id, datasets=datasets, models=models)
         else:
-            self.write(line)
+            self.outbox.write(line)
 
     def _worded(self, word: Callable[[], T | None]) -> T | None:
         """Word something for the journal; what MLflow refuses, its store words, unless it cannot be asked."""
@@ -227,7 +207,7 @@ class JournaledStore:
         try:
             return word()
         except MlflowException:
-            if self.line.is_cut:
+            if self.outbox.line.is_cut:
                 raise
             return None
 
@@ -235,7 +215,7 @@ class JournaledStore:
         """Say whether a tag is the run's name, which is in the run's own record too; offline, the tag must do."""
         from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
-        return not self.line.is_cut and any(tag.key == MLFLOW_RUN_NAME for tag in tags)
+        return not self.outbox.line.is_cut and any(tag.key == MLFLOW_RUN_NAME for tag in tags)
 
     def _takes_params(self, run_id: str, params: Iterable[Any]) -> bool:
         """Say whether a run takes params: it is there, and none of them would change."""
@@ -245,27 +225,8 @@ class JournaledStore:
     def _write_params(self, run_id: str, params: Iterable[Any], others: bytes = b"") -> None:
         lines = b"".join(wording.param_line(run_id, each) for each in params) + others
         if lines:
-            self.write(lines)
+            self.outbox.write(lines)
             self._params.setdefault(run_id, {}).update((each.key, each.value) for each in params)
-
-    def write(self, lines: bytes) -> None:
-        """Journal lines, and see to it that a sender comes for them."""
-        self.writer.append(lines)
-        if self._ending is None:
-            self._ending = threading.Event()
-            threading.Thread(target=self._keep_sender, args=(self._ending,), daemon=True).start()
-
-    def _keep_sender(self, ending: threading.Event) -> None:
-        """Start a sender, and again should it be gone before the journal is."""
-        self._call_sender()
-        while not ending.wait(LOOK_S):
-            self._call_sender()
-
-    def _call_sender(self) -> None:
-        try:
-            sender.start(self.writer.folder, [self.uri])
-        except OSError as exc:
-            self._tell(f"its sender cannot be started: {exc}")
 
     def params_of(self, run_id: Any) -> dict[str, str] | None:
         """Give the parameters of a run that takes what is logged; None for one that does not, which MLflow refuses."""
@@ -276,11 +237,11 @@ class JournaledStore:
         if run_id in self._params:
             return self._params[run_id]
         try:
-            run = self.line.ask(lambda: self.inner.get_run(self._real(run_id)), FLUSH_S)
+            run = self.outbox.line.ask(lambda: self.inner.get_run(self._real(run_id)), FLUSH_S)
         except MlflowException:
             return None
         except UnreachableError as exc:
-            self._tell(str(exc))
+            self.outbox.tell(str(exc))
             return {}  # should it be gone, its records will be kept aside
         return self._params.setdefault(run_id, dict(run.data.params)) if run.info.lifecycle_stage == "active" else None
 
@@ -294,15 +255,15 @@ class JournaledStore:
         tags = [tag for tag in tags or [] if tag.key != INTENT]  # another run may have the same tags
         if intent:  # an answer that is lost on the way must not make a second run
             tags.append(RunTag(INTENT, intent))
-        patience_s = self._patience() if intent else NO_INTENT_S
+        patience_s = self.patience_s() if intent else NO_INTENT_S
         if intent and any(tag.key == "nbmlops.pid" for tag in tags):  # should this process not live to hear of it
-            self.write(journal.line("intend", intent))
+            self.outbox.write(journal.line("intend", intent))
         try:
-            run = self.line.ask(
+            run = self.outbox.line.ask(
                 lambda: self._created_run(experiment_id, user_id, start_time, tags, run_name), patience_s
             )
         except UnreachableError as exc:
-            self._tell(str(exc))
+            self.outbox.tell(str(exc))
             run = self._begin_offline(intent or uuid.uuid4().hex, experiment_id, user_id, start_time, tags, run_name)
         self._params[run.info.run_id] = {}
         self._own(run)
@@ -312,7 +273,8 @@ class JournaledStore:
         from mlflow.entities import RunTag
 
         offline = {os.environ.get(ABOVE), *(run_id for run_id, run in self.begun.items() if _is_offline(run))}
-        if any(tag.value in offline for tag in tags) and not self.flush(ANSWER_S):  # the run above must come first
+        is_under_one = any(tag.value in offline for tag in tags)
+        if is_under_one and not self.outbox.flush(ANSWER_S):  # that must come first
             raise UnreachableError("the run above it is not delivered yet")
         real = [RunTag(tag.key, self._real(tag.value)) for tag in tags]
         return self.inner.create_run(self._real(experiment_id), user_id, start_time, real, run_name)
@@ -322,69 +284,16 @@ class JournaledStore:
         run_id, tags = run.info.run_id, run.data.tags
         self.begun[run_id] = run
         if "nbmlops.pid" in tags:
-            self.write(journal.line("begin", run_id, tags.get("nbmlops.id", "")))
-            self._capture(run_id)
+            self.outbox.write(journal.line("begin", run_id, tags.get("nbmlops.id", "")))
+            self.kept.begin(run_id, is_on_top=tags.get("mlflow.parentRunId") not in self.begun)
             session.began(run_id)
-
-    def _capture(self, run_id: str) -> None:
-        """Note the code as it is now, and log it as soon as git has answered: the process may be killed any time."""
-        moment = self._moments[run_id] = self._unkept[run_id] = facts.begin(Path.cwd())
-
-        def keep(_: facts.Moment) -> None:
-            with contextlib.suppress(StoreError):  # a full disk: at the run's end it is tried again
-                self._keep_code(run_id)
-
-        moment.add_done_callback(keep)
-
-    def forgo_capture(self, run_id: str) -> None:
-        """Leave it to the caller what a run keeps of its code: another process executes it."""
-        with self._keeping:
-            self._moments.pop(run_id, None)
-            self._unkept.pop(run_id, None)
-
-    def _keep_code(self, run_id: str) -> None:
-        with self._keeping:
-            if moment := self._unkept.get(run_id):
-                self._keep(run_id, facts.code_tags(moment), facts.code_files(moment))
-                self._unkept.pop(run_id, None)
-
-    def _keep(self, run_id: str, tags: dict[str, str], files: dict[str, str]) -> None:
-        """Log tags, and files once, with the run above."""
-        self.write(b"".join(journal.line("tag", run_id, key, value) for key, value in tags.items()))
-        if self.begun[run_id].data.tags.get("mlflow.parentRunId") not in self.begun:
-            for name, text in files.items():
-                self.keep_file(run_id, "", name, text.encode())
-
-    def _keep_captured(self, run_id: str) -> None:
-        """Log what the run keeps of its code, environment and data, as far as it is not logged yet."""
-        if (moment := self._moments.pop(run_id, None)) is None:
-            return
-        self._keep_code(run_id)
-        executed = ipython.executed()
-        self._keep(run_id, facts.run_tags(executed, self.data.pop(run_id, {})), facts.run_files(moment, executed))
-
-    def keep_file(self, run_id: str, place: str, path: str, content: Path | bytes) -> None:
-        """Journal an artifact: its copy, then the record that names the copy and its hash.
-
-        Parameters
-        ----------
-        run_id
-            The run it belongs to.
-        place
-            The artifact place it belongs under; the run's own when empty.
-        path
-            Its path there.
-        content
-            The file, or its bytes.
-        """
-        self.write(journal.line("file", run_id, {"place": place, "path": path, **self.writer.copy(content)}))
 
     def keep_model(self, run_id: str, model: dict[str, Any]) -> None:
         """Journal a logged model, with the copies of its files; its id stands for the store's until it is delivered."""
-        self.write(journal.line("model", run_id, model))
+        self.outbox.write(journal.line("model", run_id, model))
         self._models.add(model["id"])
 
-    def _patience(self) -> float:
+    def patience_s(self) -> float:
         """Give a database the time to make its tables at its first use."""
         if self.uri.startswith("http"):
             _ = self.inner  # imports, which nobody should count as the server's silence
@@ -404,31 +313,31 @@ class JournaledStore:
             "tags": run.data.tags,
             "is_doubtful": True,
         }
-        self.write(journal.line("create", run_id, wanted))
+        self.outbox.write(journal.line("create", run_id, wanted))
         return run
 
     def update_run_info(self, run_id: str, run_status: Any, end_time: Any, run_name: str | None) -> Any:
         """Set a run's status, end and name; an end while an exception passes is the one that tells the truth."""
         change = wording.change(run_status, end_time, run_name)
         if end_time is not None:
-            self._keep_captured(run_id)
+            self.kept.end(run_id)
         if run_id == os.environ.get("NBMLOPS_RUN"):  # of the process above, which tells its end
             return self._visited(run_id).info
-        if run_id not in self.begun or change is None or (run_name and not self.line.is_cut):
+        if run_id not in self.begun or change is None or (run_name and not self.outbox.line.is_cut):
             info = self._pass_on("update_run_info", run_id, run_status, end_time, run_name)
             self._go_on(run_id, run_status)
             return info
         why = session.tell(change)
         lines = [journal.line("tag", run_id, key, value) for key, value in why.items()]
-        self.write(b"".join([*lines, journal.line("update", run_id, change)]))
+        self.outbox.write(b"".join([*lines, journal.line("update", run_id, change)]))
         self.begun[run_id] = changed(self.begun[run_id], change)
         return self.begun[run_id].info
 
     def _visited(self, run_id: str) -> Any:
         """Go on with the run of the process above: it stays that one's, but what it keeps of the code is known here."""
         if run_id not in self.begun:
-            self.begun[run_id] = self._pass_on("get_run", run_id)
-            self._capture(run_id)
+            run = self.begun[run_id] = self._pass_on("get_run", run_id)
+            self.kept.begin(run_id, is_on_top=run.data.tags.get("mlflow.parentRunId") not in self.begun)
         return self.begun[run_id]
 
     def _go_on(self, run_id: str, status: Any) -> None:
@@ -438,7 +347,7 @@ class JournaledStore:
         if status == RunStatus.RUNNING and run_id not in self.begun:
             run = self._pass_on("get_run", run_id)
             if "nbmlops.pid" in run.data.tags:
-                self.write(b"".join(journal.line("tag", run_id, *tag) for tag in owner_tags().items()))
+                self.outbox.write(b"".join(journal.line("tag", run_id, *tag) for tag in owner_tags().items()))
                 self._own(run)
 
     def get_run(self, run_id: str) -> Any:
@@ -446,36 +355,27 @@ class JournaledStore:
         if run_id not in self.begun:
             return self._pass_on("get_run", run_id)
         try:
-            if self.flush():
-                return self.line.ask(lambda: self.inner.get_run(self._real(run_id)), FLUSH_S)
+            if self.outbox.flush():
+                return self.outbox.line.ask(lambda: self.inner.get_run(self._real(run_id)), FLUSH_S)
         except UnreachableError as exc:
-            self._tell(str(exc))
-        return folded(self.begun[run_id], self.own_records(run_id))
+            self.outbox.tell(str(exc))
+        return folded(self.begun[run_id], self.outbox.records(run_id))
 
     def get_metric_history(self, run_id: str, metric_key: str, *args: Any, **kwargs: Any) -> Any:
         """Give a metric's points; offline, those that this process has logged."""
-        if self.flush() or run_id not in self.begun:
+        if self.outbox.flush() or run_id not in self.begun:
             return self._pass_on("get_metric_history", run_id, metric_key, *args, **kwargs)
         from mlflow.store.entities.paged_list import PagedList
 
-        return PagedList(points_of(self.own_records(run_id), metric_key), None)
-
-    def own_records(self, run_id: str) -> Iterable[journal.Record]:
-        """Read what this process has journaled for a run."""
-        offset = 0
-        while self.writer.is_open:
-            records, offset = journal.read(self.writer.path, offset)
-            if not records:
-                return
-            yield from (record for _, record in records if record[1] == run_id)
+        return PagedList(points_of(self.outbox.records(run_id), metric_key), None)
 
     # --------------------------------------------------------------- experiments
     def get_experiment_by_name(self, experiment_name: str) -> Any:
         """Give an experiment by its name; offline, one that stands for it until the store is back."""
         try:
-            return self.line.ask(lambda: self.inner.get_experiment_by_name(experiment_name), self._patience())
+            return self.outbox.line.ask(lambda: self.inner.get_experiment_by_name(experiment_name), self.patience_s())
         except UnreachableError as exc:
-            self._tell(str(exc))
+            self.outbox.tell(str(exc))
             return offline_experiment(experiment_name)
 
     def get_experiment(self, experiment_id: str) -> Any:
@@ -490,67 +390,8 @@ class JournaledStore:
     def _created_experiment(self, offline_id: str) -> str:
         """Give the id of an experiment that was asked for by name while the store was away."""
         name = offline_id.removeprefix(OFFLINE)
-        found = self.line.ask(lambda: self.inner.get_experiment_by_name(name))
+        found = self.outbox.line.ask(lambda: self.inner.get_experiment_by_name(name))
         return str(found.experiment_id if found else self.inner.create_experiment(name, None, []))
-
-    # ------------------------------------------------------------------ delivery
-    def flush(self, patience_s: float = FLUSH_S, uploads: Uploads = "none", *, is_urgent: bool = False) -> bool:
-        """Deliver what this process has journaled; False when the store is out of reach or too slow.
-
-        Artifacts are left to the sender, unless `uploads` says otherwise. A store that gave no answer a
-        moment ago is only asked when it `is_urgent`.
-        """
-        if not self.writer.is_open or (self._sent >= self.writer.size and uploads == "none"):
-            return True
-        if self.line.is_cut and not is_urgent:
-            return False
-        wanted, deadline = self.writer.size, time.monotonic() + patience_s
-        done = drain(self.writer.path, self._target, patience_s=patience_s, deadline=deadline, uploads=uploads)
-        sent = Sent.of(self.writer.path)
-        self._sent, self._ids = sent.offset, sent.ids
-        if done.error:
-            self.line.cut()
-            self._tell(done.error)
-        elif done.records:
-            self.line.mend()
-        return self._sent >= wanted and (uploads == "none" or not done.files)
-
-    @functools.cached_property
-    def _server(self) -> Target:
-        return open_target(self.uri, timeout_s=5.0)
-
-    def _target(self) -> Target:
-        if self.uri.startswith("http"):
-            return self._server
-        from nbmlops.tracking.journal.target_sql import SqlTarget
-
-        return SqlTarget(self.inner)
-
-    def close(self, patience_s: float = EXIT_S) -> None:
-        """Deliver what is left in bounded time, and let the journal go; what remains, the next process delivers."""
-        if self._ending:
-            self._ending.set()
-            self._ending = None
-        try:
-            if self.flush(patience_s, "all") and self.writer.is_open:
-                path = self.writer.path
-                self.writer.close()
-                finish(path, self._target)
-        except (NbmlopsError, OSError) as exc:  # nobody is left to raise to, and the journal keeps all
-            self._tell(str(exc))
-        self.writer.close()
-        if "_server" in vars(self):
-            self._server.close()
-
-    def _tell(self, why: str) -> None:
-        """Say once that the store is away, and where everything is kept meanwhile."""
-        if not self._has_told:
-            self._has_told = True
-            where = journal.portable(self.uri, self.writer.folder)
-            sys.stderr.write(
-                f"nbmlops: the tracking store {where} is out of reach ({why}). "
-                f"What is logged is kept in {self.writer.folder} and sent when it is back; `nbmlops sync` sends it.\n"
-            )
 
 
 # before MLflow registers its own hook, so it runs after that has ended every run
@@ -559,7 +400,7 @@ atexit.register(plugin.close_all, EXIT_S)
 
 def _deliver_at_the_workers_end(store: JournaledStore) -> None:
     """Have a worker of ``multiprocessing``, which passes by all other hooks, deliver when it ends."""
-    workers.Finalize(store, store.close, exitpriority=0)
+    workers.Finalize(store, store.outbox.close, (EXIT_S,), exitpriority=0)
 
 
 def _is_offline(run: Any) -> bool:
