@@ -154,11 +154,10 @@ class NbmlopsMagics(Magics):
         from nbmlops.surfaces.live import Live
         from nbmlops.tracking.mlflow import Tracking
 
-        store = project.open(Tracking).store
-        writer = getattr(store, "writer", None)
-        if writer is None and metric:
+        outbox = project.open(Tracking).outbox
+        if outbox is None and metric:
             raise UsageError("--live reads the journal, which is off.", 'Set [stores] journal = "page-cache"')
-        return Live(run.run_id, run.name, writer.path, metric) if writer else None
+        return Live(run.run_id, run.name, outbox.writer.path, metric) if outbox else None
 
     def _shown(self, result: Any, options: dict[str, Any]) -> Any:
         if options["json"] or options["show_code"]:

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import STATE, Project, patient
@@ -15,6 +15,9 @@ from nbmlops.tracking.plugin.line import Line, cause
 from nbmlops.tracking.plugin.overlay import OFFLINE
 from nbmlops.tracking.runs import Run, link, run_from
 from nbmlops.tracking.store import PATIENCE, belongs, is_journaled, journaled, knock, open_plain, plain, quiet_mlflow
+
+if TYPE_CHECKING:
+    from nbmlops.tracking.plugin.outbox import Outbox
 
 __all__ = ["PATIENCE", "Tracking", "aimed", "translated"]
 
@@ -72,6 +75,11 @@ class Tracking:
         from mlflow.tracking._tracking_service.utils import _get_store
 
         return _get_store(self.uri)
+
+    @property
+    def outbox(self) -> "Outbox | None":
+        """What this process has journaled for the store; None where the journal is off."""
+        return self.store.outbox if is_journaled(self.uri) else None
 
     def context_tags(self) -> dict[str, str]:
         """Word who begins a run; behind a journal MLflow asks for that itself."""

@@ -90,6 +90,18 @@ def test_a_headless_run_is_reproduced_and_a_change_of_its_data_shows(project: Pr
     assert tracking.find(made.run_id).reproduced == "no"
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_the_environment_is_rebuilt_from_the_lock(project: Project, repository: Path) -> None:
+    from nbmlops.pipelines.verbs import run
+
+    told = []
+    project = Project(project.folder, notify=told.append)
+    made = run(project, "notebooks/train.ipynb", parameters={"month": 3, "carrier": "B6 US"})
+    assert reproduce(project, made.run_id, env=True).reproduced
+    assert any(line.startswith("installing ") for line in told)
+
+
 @pytest.fixture
 def tracked(project: Project) -> Any:
     """Makes a finished run with a metric, as the cells of a kernel did."""
