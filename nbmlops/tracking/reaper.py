@@ -66,5 +66,6 @@ def _end(project: Project, run: Run) -> None:
 
     client = project.open(Tracking).client
     with translated("The run's end"):
+        alive_at = client.get_run(run.run_id).data.tags.get("nbmlops.alive_at")
         client.set_tag(run.run_id, "nbmlops.error", GONE)
-        client.set_terminated(run.run_id, "FAILED")
+        client.set_terminated(run.run_id, "FAILED", end_time=int(alive_at) * 1000 if alive_at else None)

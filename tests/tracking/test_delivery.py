@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nbmlops.tracking import journal
 from nbmlops.tracking.journal import Sent, Writer, delivery, sender, sync
-from nbmlops.tracking.journal.delivery import GONE, Batch, drain
+from nbmlops.tracking.journal.delivery import GONE, Batch, UnreachableError, drain
 from nbmlops.tracking.journal.sync import Stores, open_target, retry_rejected, sweep, waiting
 from nbmlops.tracking.journal.target_http import HttpTarget
 from nbmlops.tracking.journal.target_sql import SqlTarget
@@ -298,7 +298,7 @@ def test_an_artifact_whose_copy_has_rotted_is_not_uploaded(
 # ------------------------------------------------------------------------- runs
 def test_a_run_begun_offline_is_created_once_whatever_is_lost(remote: Writer, http: HttpTarget, proxy: Proxy) -> None:
     intent = "3" * 32
-    remote.append(journal.line("create", intent, wanted(is_doubtful=True)) + metric(intent, 0))
+    remote.append(journal.line("create", intent, wanted()) + metric(intent, 0))
     http.state(http.create_run("4" * 32, wanted()))  # a connection that is kept
     proxy.swallow(times=1, path="runs/create")
     for _ in range(2):
@@ -313,7 +313,7 @@ def test_a_request_that_was_slow_and_made_a_second_run_is_undone_and_the_one_wit
     remote: Writer, http: HttpTarget
 ) -> None:
     intent = "5" * 32
-    remote.append(journal.line("create", intent, wanted(is_doubtful=True)) + metric(intent, 0))
+    remote.append(journal.line("create", intent, wanted()) + metric(intent, 0))
     drain(remote.path, lambda: http)
     [run_id] = http.created(intent)
     for _ in range(4):  # some of them sort before it
@@ -323,12 +323,28 @@ def test_a_request_that_was_slow_and_made_a_second_run_is_undone_and_the_one_wit
     assert http.created(intent) == [run_id]
 
 
+def test_when_its_writer_is_killed_the_run_with_the_data_is_the_one_that_stays(
+    remote: Writer, http: HttpTarget
+) -> None:
+    intent = "8" * 32
+    remote.append(journal.line("create", intent, wanted()) + metric(intent, 0))
+    drain(remote.path, lambda: http)
+    [run_id] = http.created(intent)
+    for _ in range(4):  # of a request that was slow; some of them sort before it
+        http.create_run(intent, wanted())
+    remote.close()
+    with Stores() as stores:
+        sweep(remote.folder, stores)
+    assert http.created(intent) == [run_id]
+    assert http.state(run_id) == ("FAILED", GONE)
+
+
 def test_what_another_process_logs_to_a_run_begun_offline_finds_it(
     remote: Writer, http: HttpTarget, folder: Path, proxy: Proxy
 ) -> None:
     intent = "6" * 32
     child = Writer(folder / ".nbmlops" / "journal", proxy.url)
-    remote.append(journal.line("create", intent, wanted(is_doubtful=True)))
+    remote.append(journal.line("create", intent, wanted()))
     child.append(metric(intent, 3) + journal.line("inputs", intent, {"datasets": []}))
     child.close()
     with Stores() as stores:
@@ -370,6 +386,55 @@ def test_a_living_writers_run_shows_so_and_is_running_again_when_it_was_taken_fo
     writer.append(journal.line("update", run_id, {"status": "FINISHED", "end_time": 9}))
     drain(writer.path, lambda: target)
     assert mlflow_store.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_run_that_was_taken_for_dead_and_ends_by_itself_has_no_error(
+    writer: Writer, mlflow_store: Any, target: SqlTarget
+) -> None:
+    run_id = begun(mlflow_store)
+    writer.append(journal.line("begin", run_id))
+    drain(writer.path, lambda: target)
+    target.log_batch(delivery._tagged(run_id, "nbmlops.error", GONE))  # as another machine would
+    target.update_run(run_id, {"status": "FAILED", "end_time": 5})
+    writer.append(journal.line("update", run_id, {"status": "FINISHED", "end_time": 9}))
+    drain(writer.path, lambda: target)
+    assert target.state(run_id) == ("FINISHED", "")
+
+
+def test_what_is_refused_before_an_outage_is_kept_aside_once(
+    writer: Writer, mlflow_store: Any, target: SqlTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, log_batch = begun(mlflow_store), target.log_batch
+
+    def away(batch: Batch | str) -> None:
+        if batch == run_id or (isinstance(batch, Batch) and batch.run_id == run_id):
+            raise UnreachableError("away")
+        log_batch(batch)
+
+    writer.append(metric("f" * 32, 0) + metric(run_id, 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(target, "log_batch", away)
+        patch.setattr(target, "probe", away)
+        for _ in range(3):
+            assert drain(writer.path, lambda: target).error == "away"
+    assert drain(writer.path, lambda: target).rejected == 1
+    assert len(writer.path.with_suffix(".rejected").read_bytes().splitlines()) == 1
+    assert history(mlflow_store, run_id) == [(0, 0.5)]
+
+
+def test_a_model_whose_creation_had_to_be_tried_again_is_uploaded_once(
+    remote: Writer, http: HttpTarget, proxy: Proxy
+) -> None:
+    run_id = http.create_run("a" * 32, wanted(experiment_id="", experiment="of the server"))
+    model = {"id": f"m-{'b' * 32}", "name": "trees", "params": {}, "tags": {}, "files": []}
+    remote.append(journal.line("model", run_id, model))
+    proxy.answer(500, path="logged-models")
+    for _ in range(2):
+        assert drain(remote.path, lambda: http).error
+    proxy.pass_on()
+    drain(remote.path, lambda: http, uploads="none")
+    assert len(Sent.of(remote.path).files) == 1
+    assert (drain(remote.path, lambda: http).unsent, drain(remote.path, lambda: http).rejected) == (0, 0)
 
 
 # --------------------------------------------------------------------- journals

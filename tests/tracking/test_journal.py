@@ -216,8 +216,11 @@ def test_what_crashes_left_is_tidied_up_later_and_nothing_else(tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.files", "kept.rejected", "sender.log"]
 
 
-def test_a_living_writers_lock_is_a_shared_one_that_askers_do_not_take(writer: Writer) -> None:
+def test_a_living_writer_is_seen_and_those_who_ask_for_one_are_not_taken_for_it(writer: Writer) -> None:
     writer.append(journal.metric("r", "loss", 0.5, 1, 0))
-    with writer.path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     assert journal.has_writer(writer.path)
+    path = writer.path
+    writer.close()
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert not journal.has_writer(path)

@@ -302,6 +302,28 @@ def test_code_and_environment_are_kept_while_the_run_is_open_and_once(folder: Pa
     assert [kept().count(name) for name in (facts.LOCK, facts.ENVIRONMENT, "nbmlops.environment")] == [1, 1, 1]
 
 
+def test_a_run_that_goes_on_after_its_end_is_this_process_own_again(run_id: str) -> None:
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    mlflow.end_run()
+    mlflow.start_run(run_id=run_id)
+    assert _get_store().outbox.flush()
+    assert run_id in journal.Sent.of(_get_store().outbox.writer.path).open
+    assert mlflow.get_run(run_id).info.status == "RUNNING"
+    mlflow.end_run("KILLED")
+    assert mlflow.get_run(run_id).info.status == "KILLED"
+
+
+def test_a_run_ends_as_it_did_whatever_of_it_could_not_be_kept(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> dict[str, str]:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(facts, "run_files", refused)
+    with pytest.raises(OSError, match="No space left"):
+        mlflow.end_run()
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
+
+
 def test_a_child_that_ends_does_not_end_its_parents_run(folder: Path) -> None:
     code = """
 import os, sys, mlflow

@@ -2,7 +2,7 @@
 
 What a store is, is in ``target_sql.py`` and ``target_http.py``. Delivering is safe to repeat: metrics, params, tags
 and ends are the same when they arrive twice, and a run whose creation is in doubt is looked up by its id first.
-Artifacts go after all else, one by one: neither their size nor a place that refuses them holds up the records.
+Artifacts go after all records of their journal, one by one: a place that refuses them holds up no record.
 """
 
 import contextlib
@@ -192,10 +192,12 @@ def drain(
 def _holds_begin_of(run_id: str, path: Path) -> bool:
     """Say whether a journal holds a run's beginning that waits for delivery."""
     try:
-        records, _ = journal.read(path, Sent.of(path).offset)
+        records, offset = journal.read(path, Sent.of(path).offset)
+        while records and not any(record[:2] == ["create", run_id] for _, record in records):
+            records, offset = journal.read(path, offset)
     except FileNotFoundError:
         return False
-    return any(record[:2] == ["create", run_id] for _, record in records)
+    return bool(records)
 
 
 def end_orphans(path: Path, target: Callable[[], Target]) -> list[str]:
@@ -206,7 +208,8 @@ def end_orphans(path: Path, target: Callable[[], Target]) -> list[str]:
     work, ended = _Delivery(path, target, str), []
     ended_at_ms = int(path.stat().st_mtime * 1000)
     for run_id, intent in list(work.sent.open.items()):
-        begun = work.target.created(intent) if intent == run_id else [work.real(run_id)]
+        real = work.real(run_id)
+        begun = work.target.created(intent) if intent == real else [real]
         try:
             for real in begun[:1]:
                 if work.target.state(real)[0] == "RUNNING":
@@ -254,6 +257,7 @@ class _Delivery:
     def __init__(self, path: Path, target: Callable[[], Target], progress: Callable[[str], object]) -> None:
         self.path = path
         self.sent = Sent.of(path)
+        self._refused = self.sent.rejected, self.sent.rejected_bytes  # at the last step that the store has taken
         self.count = self.rejected = self.uploaded = 0
         self._open = target
         self._progress = progress
@@ -280,9 +284,7 @@ class _Delivery:
                 elif not (is_due and self.sent.files and self._upload_next()):
                     break
         except UnreachableError as exc:
-            if self.sent.error != str(exc):
-                self.sent.error = str(exc)
-                self.sent.save(self.path)
+            self._halt(str(exc))
 
     # ------------------------------------------------------------------- records
     def deliver(self, records: Sequence[tuple[int, Record]], offset: int) -> None:
@@ -327,6 +329,7 @@ class _Delivery:
         """Write down how far it is; where the disk is full it is known until this process ends, which is enough."""
         self.sent.offset, self.sent.error, self.sent.stumbles, self.sent.stumbled_at = offset, "", 0, 0.0
         self.count += count
+        self._refused = self.sent.rejected, self.sent.rejected_bytes
         journal.crash_point("before-sent")
         with contextlib.suppress(OSError):
             self.sent.save(self.path)
@@ -366,9 +369,14 @@ class _Delivery:
         self.sent.stumbles += 1
         self.sent.stumbled_at = self.sent.stumbled_at or time.time()
         if self.sent.stumbles < ATTEMPTS or time.time() - self.sent.stumbled_at < PATIENCE_S:
-            self.sent.error = reason
-            self.sent.save(self.path)
+            self._halt(reason)
             raise UnreachableError(reason)
+
+    def _halt(self, reason: str) -> None:
+        """Write down why it stops here; what was refused since the last step will be refused anew."""
+        self.sent.rejected, self.sent.rejected_bytes = self._refused
+        self.sent.error = reason
+        self.sent.save(self.path)
 
     def _began_elsewhere(self, run_id: str) -> bool:
         """Look for a run that another process began offline, under the id that it had there."""
@@ -396,8 +404,6 @@ class _Delivery:
         }
         if kind == "header":
             return
-        if kind in ("file", "model"):
-            self.sent.files.append(place)
         try:
             if kind not in acts:
                 raise RejectedError(_UNKNOWN.get(kind, "it is no record that this version knows"))
@@ -409,6 +415,8 @@ class _Delivery:
                 acts[kind](run_id, *rest)
         except RejectedError as exc:
             self._reject([record], str(exc))
+        else:
+            self.sent.files += [place] if kind in ("file", "model") else []
 
     def _above(self, run_id: str) -> None:
         """Learn the store's id of the run above the writer, which began offline; that one's journal goes first."""
@@ -454,14 +462,17 @@ class _Delivery:
     def _update(self, run_id: str, change: dict[str, Any]) -> None:
         real = self.real(run_id)
         self._try(real, lambda: self.target.update_run(real, change))
-        if "end_time" in change:
+        if "end_time" in change and change.get("status") != "RUNNING":
+            if run_id in self.sent.open and self.target.state(real)[1] == GONE:  # taken for dead while it was cut off
+                self.target.delete_tag(real, "nbmlops.error")
             self.close_run(run_id, real)
 
     def close_run(self, run_id: str, real: str) -> None:
         """Once a run has ended, take away what a request to create it made that was slow, or was made twice."""
-        if intent := self.sent.open.pop(run_id, ""):
+        if intent := self.sent.open.get(run_id, ""):
             for double in set(self.target.created(intent)) - {real}:
                 self.target.delete_run(double)
+        self.sent.open.pop(run_id, "")
 
     def _inputs(self, run_id: str, inputs: dict[str, Any]) -> None:
         real = self.real(run_id)
@@ -548,16 +559,6 @@ def _digest(copy: Path) -> str:
 
 _BATCHED = ("metric", "param", "tag")
 _UNKNOWN = {"torn": "it was torn by a crash of the machine"}
-
-
-def _put_in(copy: Path, words: dict[str, str]) -> None:
-    """Put the store's words in the place of the journal's; done twice it is the same."""
-    text = copy.read_text(encoding="utf-8")
-    for ours, theirs in words.items():
-        text = text.replace(ours, theirs)
-    draft = copy.with_suffix(".draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(copy)
 
 
 def _halves(batch: Batch) -> Iterable[Batch]:

@@ -54,7 +54,8 @@ def has_writer(path: Path) -> bool:
     """Say whether the process that writes a journal lives: it holds the file's lock as long as it does."""
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask take neither for a writer
+            fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the file open too
     except BlockingIOError:
         return True
     except OSError:

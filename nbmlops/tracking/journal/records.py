@@ -54,10 +54,10 @@ def metric(
 
 
 def line(kind: str, run_id: str, *rest: Any) -> bytes:
-    """Word any other record: ``param`` and ``tag`` (key, value), ``create``, ``update``, ``inputs`` (one mapping).
+    """Word any other record: ``param``, ``tag`` (key, value); ``create``, ``update``, ``inputs``, ``model`` (mapping).
 
     ``begin`` says that the journal's writer owns the run; the id that its creation carried may follow, and
-    ``intend`` with this id alone goes before a run is asked for.
+    ``intend`` with this id alone goes before a run is asked for. ``above`` names the run above the writer.
     ``file`` stands for an artifact: the place it belongs under, its path there, and its copy in the journal.
     """
     return orjson.dumps([kind, run_id, *rest], None, orjson.OPT_APPEND_NEWLINE)

@@ -14,7 +14,7 @@ from typing import IO, Any, Self
 
 import orjson
 
-from nbmlops.tracking.journal.reading import header_of
+from nbmlops.tracking.journal.reading import has_writer, header_of
 from nbmlops.tracking.journal.records import Record
 from nbmlops.tracking.journal.writer import DRAFT
 
@@ -80,9 +80,13 @@ def delivering(path: Path, patience_s: float) -> Iterator[bool]:
     with path.with_suffix(".lock").open("w") as lock:
         while not (is_mine := _is_locked(lock)) and time.monotonic() < deadline:
             time.sleep(0.005)
-        yield is_mine
-        if is_mine and not path.exists():  # it was removed before this process had the lock
-            path.with_suffix(".lock").unlink(missing_ok=True)
+        try:
+            yield is_mine
+        finally:
+            if is_mine and not path.exists():  # it was removed before this process had the lock
+                path.with_suffix(".lock").unlink(missing_ok=True)
+            if is_mine:
+                fcntl.flock(lock, fcntl.LOCK_UN)  # a child forked meanwhile has the file open too
 
 
 def _is_locked(file: IO[Any]) -> bool:
@@ -126,8 +130,11 @@ def retry(path: Path) -> int:
         found = [orjson.loads(each) for each in aside.read_bytes().splitlines()]
         lines = b"".join(orjson.dumps(each["record"], None, orjson.OPT_APPEND_NEWLINE) for each in found)
         if path.exists():
+            lived = path.stat()
             with path.open("ab", buffering=0) as file:
                 file.write(lines)
+            if not has_writer(path):  # its time tells when the writer last lived
+                os.utime(path, ns=(lived.st_atime_ns, lived.st_mtime_ns))
         else:
             draft = path.with_suffix(DRAFT)
             draft.write_bytes(orjson.dumps(found[0]["header"], None, orjson.OPT_APPEND_NEWLINE) + lines)

@@ -12,7 +12,7 @@ from typing import Self
 from nbmlops.project import Project, patient
 from nbmlops.tracking import journal
 from nbmlops.tracking.journal import Sent, delivery, unsent
-from nbmlops.tracking.journal.delivery import Delivered, Target, UnreachableError, Uploads, drain
+from nbmlops.tracking.journal.delivery import Delivered, RejectedError, Target, UnreachableError, Uploads, drain
 from nbmlops.tracking.owner import LEASE_S
 from nbmlops.tracking.store import knock, open_plain, plain
 
@@ -134,7 +134,7 @@ def sweep(
         is_finished = not journal.has_writer(path)  # asked first: it may write its last between two questions
         if unsent(path):
             target = stores.of(path)
-            with contextlib.suppress(UnreachableError):
+            with contextlib.suppress(OSError, UnreachableError):
                 target()  # that may take MLflow's import, seconds in which a read must not wait for the journal
             done.append(
                 drain(path, target, patience_s=patience_s, deadline=deadline, uploads=uploads, progress=progress)
@@ -169,7 +169,7 @@ def waiting(folder: Path) -> Waiting:
 
 def finish(path: Path, target: Callable[[], Target]) -> None:
     """Give the runs that its writer left open their end, then remove a journal that has served."""
-    with contextlib.suppress(OSError, UnreachableError), journal.delivering(path, 0) as is_mine:
+    with contextlib.suppress(OSError, UnreachableError, RejectedError), journal.delivering(path, 0) as is_mine:
         if not is_mine or not path.exists():
             return
         sent, left = Sent.of(path), unsent(path)

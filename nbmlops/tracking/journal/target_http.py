@@ -20,6 +20,7 @@ import orjson
 
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.journal.delivery import Batch, RejectedError, UnreachableError
+from nbmlops.tracking.threads import started
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
@@ -46,7 +47,7 @@ class HttpTarget:
         self._headers = {"Content-Type": "application/json", **_authorization(self._parts)}
         self._connection: http.client.HTTPConnection | None = None
         self._places: dict[str, str] = {}
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = threading.RLock()  # a signal's handler closes it in the middle of an exchange
 
     # ---------------------------------------------------------------- the target
     def probe(self, run_id: str) -> None:
@@ -212,6 +213,10 @@ class HttpTarget:
             if is_kept and not once and isinstance(exc, ConnectionError) and not _is_file(body):
                 return self._exchange(method, path, body, headers, once)
             raise UnreachableError(f"{self._parts.hostname}: {exc or type(exc).__name__}") from exc
+        except BaseException:  # an interrupt: what is left of the answer is nobody's
+            connection.close()
+            self._connection = None
+            raise
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
@@ -305,7 +310,7 @@ def _ended_after(connection: http.client.HTTPConnection, seconds: float) -> Iter
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
-    timer.start()
+    started(timer)
     try:
         yield
     finally:

@@ -52,7 +52,7 @@ class SqlTarget:
 
         tags = [RunTag(key, value) for key, value in {**wanted["tags"], "nbmlops.id": intent}.items()]
         with _translated():
-            experiment = wanted["experiment_id"] or self._experiment_id(wanted["experiment"], wanted.get("place"))
+            experiment = wanted["experiment_id"] or self._experiment_id(wanted["experiment"])
             run = self._store.create_run(experiment, wanted["user_id"], wanted["start_time"], tags, wanted["run_name"])
         return str(run.info.run_id)
 
@@ -157,9 +157,9 @@ class SqlTarget:
             if not (token := page.token):
                 return found
 
-    def _experiment_id(self, name: str, place: str | None) -> str:
+    def _experiment_id(self, name: str) -> str:
         found = self._store.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self._store.create_experiment(name, place, []))
+        return str(found.experiment_id if found else self._store.create_experiment(name, None, []))
 
 
 @contextlib.contextmanager

@@ -122,9 +122,10 @@ class Writer:
 
     def close(self) -> None:
         """Let the file go: others may then see that its writer has ended."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._pid = -1, 0
+        with self._lock:  # the number of a file that is closed is soon another's
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd, self._pid = -1, 0
 
     def _forked(self) -> None:
         """Let go, in a child, of the parent's file: it would keep the parent's journal from looking ended.
@@ -188,7 +189,7 @@ def _begun(path: Path, header: Header) -> int:
     draft = path.with_suffix(DRAFT)
     fd = os.open(draft, _APPEND | os.O_EXCL, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        fcntl.flock(fd, fcntl.LOCK_EX)
         first = orjson.dumps(vars(header), None, orjson.OPT_APPEND_NEWLINE)
         if os.write(fd, first) < len(first):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

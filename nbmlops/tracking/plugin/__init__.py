@@ -1,5 +1,6 @@
 """What MLflow loads when an address begins with ``nbmlops+``: its stores, with a journal in front."""
 
+import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,4 +12,5 @@ opened: "list[JournaledStore]" = []  # those of this process; known here, so tha
 def close_all(patience_s: float) -> None:
     """Deliver what every store of this process has journaled, in bounded time."""
     for store in opened:
-        store.outbox.close(patience_s)
+        with contextlib.suppress(Exception):  # nobody is left to raise to, and the others have their turn
+            store.outbox.close(patience_s)

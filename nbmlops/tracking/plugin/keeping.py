@@ -4,7 +4,6 @@ import contextlib
 import threading
 from pathlib import Path
 
-from nbmlops.errors import StoreError
 from nbmlops.tracking import journal
 from nbmlops.tracking.capture import facts, ipython
 from nbmlops.tracking.plugin.outbox import Outbox
@@ -26,17 +25,17 @@ class Keeping:
     def forget_all(self) -> None:
         """Begin anew, as a forked child does: the runs are its parent's."""
         self._runs: dict[str, tuple[facts.Moment, bool]] = {}  # the code when each began, and whether it is on top
-        self._unlogged: set[str] = set()  # those of which nothing is logged yet
+        self._codeless: set[str] = set()  # those whose code is not logged yet
         self._lock = threading.RLock()
 
     def begin(self, run_id: str, *, is_on_top: bool) -> None:
         """Note the code as it is now, and log it once git has answered: the process may be killed any time."""
         moment = facts.begin(Path.cwd())
         self._runs[run_id] = moment, is_on_top
-        self._unlogged.add(run_id)
+        self._codeless.add(run_id)
 
         def keep(_: facts.Moment) -> None:
-            with contextlib.suppress(StoreError):  # a full disk: at the run's end it is tried again
+            with contextlib.suppress(Exception):  # a full disk: at the run's end it is tried again, and told of
                 self._log_code(run_id)
 
         moment.add_done_callback(keep)
@@ -45,6 +44,7 @@ class Keeping:
         """Keep nothing more of a run: it is gone, or another process executes it."""
         with self._lock:
             self._runs.pop(run_id, None)
+            self._codeless.discard(run_id)
 
     def end(self, run_id: str) -> None:
         """Log what is not logged yet."""
@@ -57,10 +57,10 @@ class Keeping:
 
     def _log_code(self, run_id: str) -> None:
         with self._lock:
-            if run_id in self._runs and run_id in self._unlogged:
+            if run_id in self._runs and run_id in self._codeless:
                 moment, _ = self._runs[run_id]
                 self._log(run_id, facts.code_tags(moment), facts.code_files(moment))
-                self._unlogged.discard(run_id)
+                self._codeless.discard(run_id)
 
     def _log(self, run_id: str, tags: dict[str, str], files: dict[str, str]) -> None:
         """Log tags, and the files with the run on top."""

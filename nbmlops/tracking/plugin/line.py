@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.journal.delivery import UnreachableError
+from nbmlops.tracking.threads import started
 
 ANSWER_S = 0.9  # that beginning a run waits for the store
 REST_S = (5.0, 30.0)  # that a store which gave no answer is left alone: at first, and at most
@@ -64,8 +65,10 @@ class Line:
                 errors.append(exc)
 
         thread = threading.Thread(target=asking, daemon=True)
-        thread.start()
-        thread.join(patience_s)
+        if started(thread):
+            thread.join(patience_s)
+        else:
+            asking()
         if answers:
             self.mend()
             return answers[0]

@@ -12,10 +12,11 @@ from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project
 from nbmlops.tracking import journal
 from nbmlops.tracking.journal import Sent, Writer, sender
-from nbmlops.tracking.journal.delivery import Target, Uploads, drain
+from nbmlops.tracking.journal.delivery import Target, UnreachableError, Uploads, drain
 from nbmlops.tracking.journal.sync import finish, folder_of, open_target
-from nbmlops.tracking.plugin.line import Line
+from nbmlops.tracking.plugin.line import Line, cause
 from nbmlops.tracking.store import root_of
+from nbmlops.tracking.threads import started
 
 FLUSH_S = 20.0  # that a read waits for what was logged before it
 LOOK_S = 60.0  # between two looks whether the sender lives: it may have been killed too
@@ -38,13 +39,13 @@ class Outbox:
         project = Project(root_of(uri))
         durability = project.settings.journal.value if project.exists else "page-cache"
         self.writer = Writer(folder_of(project), uri, "page-cache" if durability == "off" else durability)
-        self.ids: dict[str, str] = {}  # of runs begun offline, as far as they are delivered
+        self.ids: dict[str, str] = {}  # the store's, of runs begun offline and of models, as far as they are delivered
         self._has_told = False
-        self.begin()
+        self.begin_anew()
         if journal.journals(self.writer.folder):  # a process that was killed may have left them
             self._call_sender()
 
-    def begin(self) -> None:
+    def begin_anew(self) -> None:
         """Begin, in a forked child anew, with a journal of which nothing is sent, and with no connection."""
         self.line = Line(self.uri)
         self._sent = 0
@@ -56,7 +57,7 @@ class Outbox:
         self.writer.append(lines)
         if self._ending is None:
             self._ending = threading.Event()
-            threading.Thread(target=self._keep_sender, args=(self._ending,), daemon=True).start()
+            started(threading.Thread(target=self._keep_sender, args=(self._ending,), daemon=True))
 
     def keep_file(self, run_id: str, place: str, path: str, content: Path | bytes) -> None:
         """Journal an artifact: its copy, then the record that names the copy and its hash.
@@ -93,7 +94,7 @@ class Outbox:
         try:
             sender.start(self.writer.folder, [self.uri])
         except OSError as exc:
-            self.tell(f"its sender cannot be started: {exc}")
+            sys.stderr.write(f"nbmlops: no sender can be started ({exc}); what is logged is sent at the end.\n")
 
     def flush(self, patience_s: float = FLUSH_S, uploads: Uploads = "none", *, is_urgent: bool = False) -> bool:
         """Deliver what this process has journaled; False when the store is out of reach or too slow.
@@ -125,7 +126,10 @@ class Outbox:
             return self._server
         from nbmlops.tracking.journal.target_sql import SqlTarget
 
-        return SqlTarget(self._inner())
+        try:
+            return SqlTarget(self._inner())
+        except Exception as exc:
+            raise UnreachableError(cause(exc)) from exc
 
     def close(self, patience_s: float) -> None:
         """Deliver what is left in bounded time, and let the journal go; what remains, the next process delivers."""

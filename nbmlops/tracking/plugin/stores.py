@@ -27,11 +27,12 @@ from nbmlops.tracking.plugin.overlay import OFFLINE, PLACE, changed, folded, off
 from nbmlops.tracking.store import knock, open_plain, plain, quiet_mlflow
 
 TABLES_S = 120.0  # that the first use of an embedded store waits: its tables may have to be made
-NO_INTENT_S = 25.0  # that a creation waits which could not be found again: longer than a database does
+NO_INTENT_S = 75.0  # that a creation waits which could not be found again: longer than a database does
 EXIT_S = 8.0  # that the end of the process waits
 LOCK_S = 5.0  # that an embedded store may take to answer: others write too, and nobody's network is slow
 _FORGETS = {"delete_run", "restore_run", "delete_experiment", "restore_experiment", "delete_logged_model"}
 _FORGETS |= {"_hard_delete_run", "_hard_delete_experiment"}
+RUNNING = 1  # MLflow's number of that status
 INTENT = "nbmlops.id"  # the tag that a run's creation carries: by it a run is found whose answer was lost
 _MODELS = ("create_logged_model", "get_logged_model", "finalize_logged_model")
 
@@ -66,7 +67,7 @@ class JournaledStore:
     def _forked(self) -> None:
         """Leave the parent its connections, and what its runs keep when they end."""
         self._opening = threading.RLock()  # it may be held by a thread that the child does not have
-        self.outbox.begin()
+        self.outbox.begin_anew()
         self.kept.forget_all()
         for engine in (getattr(self._inner, name, None) for name in ("engine", "read_engine")):
             if engine is not None:
@@ -91,7 +92,7 @@ class JournaledStore:
         return open_plain(self.uri, self._artifact_uri)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") or name == "inner":  # an error in there would ask for it for ever
             raise AttributeError(name)
         found = getattr(self.inner, name)
         return functools.partial(self._pass_on, name) if callable(found) else found
@@ -311,16 +312,21 @@ class JournaledStore:
             "start_time": at_ms,
             "run_name": run.info.run_name,
             "tags": run.data.tags,
-            "is_doubtful": True,
         }
         self.outbox.write(journal.line("create", run_id, wanted))
         return run
 
     def update_run_info(self, run_id: str, run_status: Any, end_time: Any, run_name: str | None) -> Any:
         """Set a run's status, end and name; an end while an exception passes is the one that tells the truth."""
+        try:
+            if end_time is not None and run_status != RUNNING:
+                self.kept.end(run_id)
+        finally:  # the end is the run's, whatever of it could not be kept
+            info = self._updated(run_id, run_status, end_time, run_name)
+        return info
+
+    def _updated(self, run_id: str, run_status: Any, end_time: Any, run_name: str | None) -> Any:
         change = wording.change(run_status, end_time, run_name)
-        if end_time is not None:
-            self.kept.end(run_id)
         if run_id == os.environ.get("NBMLOPS_RUN"):  # of the process above, which tells its end
             return self._visited(run_id).info
         if run_id not in self.begun or change is None or (run_name and not self.outbox.line.is_cut):
@@ -330,8 +336,10 @@ class JournaledStore:
         why = session.tell(change)
         lines = [journal.line("tag", run_id, key, value) for key, value in why.items()]
         self.outbox.write(b"".join([*lines, journal.line("update", run_id, change)]))
-        self.begun[run_id] = changed(self.begun[run_id], change)
-        return self.begun[run_id].info
+        run = self.begun[run_id] = changed(self.begun[run_id], change)
+        if run_status == RUNNING:  # this process has ended it, and goes on with it
+            self._own(run)
+        return run.info
 
     def _visited(self, run_id: str) -> Any:
         """Go on with the run of the process above: it stays that one's, but what it keeps of the code is known here."""
@@ -342,9 +350,7 @@ class JournaledStore:
 
     def _go_on(self, run_id: str, status: Any) -> None:
         """Own a run that another process began and this one goes on with, as ``mlflow.start_run(run_id)`` does."""
-        from mlflow.entities import RunStatus
-
-        if status == RunStatus.RUNNING and run_id not in self.begun:
+        if status == RUNNING and run_id not in self.begun:
             run = self._pass_on("get_run", run_id)
             if "nbmlops.pid" in run.data.tags:
                 self.outbox.write(b"".join(journal.line("tag", run_id, *tag) for tag in owner_tags().items()))
