@@ -22,6 +22,7 @@ from nbmlops.tracking import journal
 from nbmlops.tracking.capture import facts
 from nbmlops.tracking.journal.sync import Stores, sweep
 from nbmlops.tracking.mlflow import Tracking
+from nbmlops.tracking.plugin import stores
 from nbmlops.tracking.plugin.stores import JournaledStore
 from nbmlops.tracking.store import journaled, open_plain
 from tests.faults.conftest import proxy, steady_server  # noqa: F401  # fixtures
@@ -84,6 +85,35 @@ def test_a_locked_database_is_an_outage_and_the_run_begins_all_the_same(
     sqlite.update_run_info(run_id, RunStatus.FINISHED, NOW, None)
     assert sqlite.outbox.flush()
     assert len(open_plain(sqlite.uri).search_runs(["0"], "", 1)) == 2  # no third one of the request that was slow
+
+
+def test_a_creation_that_comes_after_all_is_undone_though_the_run_has_ended(
+    sqlite: JournaledStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(sqlite)
+    waits, create = threading.Event(), sqlite.inner.create_run
+    calls: list[str] = []
+
+    def first_one_waits(*args: Any) -> Any:
+        calls.append("")
+        if len(calls) == 1:
+            waits.wait(60)
+        made = create(*args)
+        calls.append(made.info.run_id)
+        return made
+
+    monkeypatch.setattr(stores, "LOCK_S", 0.1)
+    monkeypatch.setattr(sqlite.inner, "create_run", first_one_waits)
+    run_id = begun(sqlite)
+    assert sqlite.outbox.flush(is_urgent=True)
+    sqlite.update_run_info(run_id, RunStatus.FINISHED, NOW, None)
+    assert sqlite.outbox.flush()
+    waits.set()
+    deadline = time.monotonic() + 60
+    while len(open_plain(sqlite.uri).search_runs(["0"], "", 1)) != 2 or len(calls) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert open_plain(sqlite.uri).get_run(calls[-1]).info.lifecycle_stage == "deleted"
 
 
 def test_errors_of_a_server_and_of_connections_are_outages(http: JournaledStore, proxy: Proxy) -> None:  # noqa: F811

@@ -1,5 +1,6 @@
 """The line to a store: whether it answers, and which errors tell of the way to it and not of what was asked."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,8 +46,10 @@ class Line:
         """Take note that the store has answered."""
         self._again_at, self._rest_s = 0.0, REST_S[0]
 
-    def ask(self, act: Callable[[], T], patience_s: float = ANSWER_S) -> T:
+    def ask(self, act: Callable[[], T], patience_s: float = ANSWER_S, late: Callable[[T], object] | None = None) -> T:
         """Ask in a thread of its own, for no library call can be trusted to give up in time.
+
+        `late` takes an answer that comes when nobody waits for it any more.
 
         Raises
         ------
@@ -57,21 +60,30 @@ class Line:
             raise UnreachableError("it gave no answer a moment ago")
         answers: list[T] = []
         errors: list[BaseException] = []
+        one_at_a_time, is_given_up = threading.Lock(), threading.Event()
 
         def asking() -> None:
             try:
-                answers.append(act())
+                answer = act()
             except BaseException as exc:  # noqa: BLE001  # raised again in the caller's thread
                 errors.append(exc)
+                return
+            with one_at_a_time:
+                answers.append(answer)
+            if is_given_up.is_set() and late:
+                with contextlib.suppress(Exception):  # nobody is there to be told
+                    late(answer)
 
         thread = threading.Thread(target=asking, daemon=True)
         if started(thread):
             thread.join(patience_s)
         else:
             asking()
-        if answers:
-            self.mend()
-            return answers[0]
+        with one_at_a_time:
+            if answers:
+                self.mend()
+                return answers[0]
+            is_given_up.set()
         if errors and not self.is_to_blame(errors[0]):
             raise errors[0]
         self.cut()

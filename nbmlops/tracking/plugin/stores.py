@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from nbmlops.project import patient
 from nbmlops.tracking import journal, plugin, session
-from nbmlops.tracking.journal import ABOVE
+from nbmlops.tracking.journal import ABOVE, Sent
 from nbmlops.tracking.journal.delivery import UnreachableError
 from nbmlops.tracking.owner import owner_tags
 from nbmlops.tracking.plugin import wording
@@ -261,7 +261,9 @@ class JournaledStore:
             self.outbox.write(journal.line("intend", intent))
         try:
             run = self.outbox.line.ask(
-                lambda: self._created_run(experiment_id, user_id, start_time, tags, run_name), patience_s
+                lambda: self._created_run(experiment_id, user_id, start_time, tags, run_name),
+                patience_s,
+                late=lambda run: self._undo(intent, run.info.run_id),
             )
         except UnreachableError as exc:
             self.outbox.tell(str(exc))
@@ -279,6 +281,15 @@ class JournaledStore:
             raise UnreachableError("the run above it is not delivered yet")
         real = [RunTag(tag.key, self._real(tag.value)) for tag in tags]
         return self.inner.create_run(self._real(experiment_id), user_id, start_time, real, run_name)
+
+    def _undo(self, intent: str, run_id: str) -> None:
+        """Delete a run whose creation nobody waited for, if another has been delivered in its place meanwhile.
+
+        One that comes before the delivery is taken by that, one before the run's end goes at the end.
+        """
+        instead = Sent.of(self.outbox.writer.path).ids.get(intent, run_id)
+        if instead != run_id:
+            self.inner.delete_run(run_id)
 
     def _own(self, run: Any) -> None:
         """Take a run that this process began, or goes on with: what is logged to it, and its end, are journaled."""
