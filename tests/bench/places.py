@@ -78,7 +78,8 @@ def server(folder: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     store = ["--backend-store-uri", f"sqlite:///{folder}/.nbmlops/mlflow.db", "--workers", "1"]
-    words = [sys.executable, "-m", "mlflow", "server", *store, "--host", "127.0.0.1", "--port", str(port)]
+    files = ["--artifacts-destination", str(folder / "files")]
+    words = [sys.executable, "-m", "mlflow", "server", *store, *files, "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(words, env=os.environ | QUIET, stdout=log, stderr=log, start_new_session=True)
     try:
