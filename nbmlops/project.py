@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast
@@ -25,8 +25,19 @@ DEFAULTS = {
     "journal": "page-cache",
 }
 
-# The keys that exist, and what each takes; "*" stands for a name of the user's.
-# What is not here is refused, never ignored.
+_DURATION = (str, float)  # "10m", or seconds
+_TIMING: dict[str, Any] = {
+    "schedule": str,
+    "timezone": str,
+    "on": [str],
+    "cooldown": _DURATION,
+    "budget": str,
+    "catchup": str,
+    "overlap": str,
+}
+
+# The keys that exist, and what each takes; "*" stands for a name of the user's, [kind] for a list, (kind, kind) for
+# either, dict for a table whose keys are the user's. What is not here is refused, never ignored.
 KEYS: dict[str, Any] = {
     "project": {"name": str},
     "stores": {"tracking": str, "ledger": str, "journal": str},
@@ -38,6 +49,39 @@ KEYS: dict[str, Any] = {
             "champion": {"*": {"max_regression": float, "confidence": float}},
         }
     },
+    "pipelines": {
+        "*": {
+            **_TIMING,
+            "parameters": dict,
+            "steps": [
+                {
+                    "name": str,
+                    "notebook": str,
+                    "function": str,
+                    "verb": str,
+                    "approval": str,
+                    "needs": [str],
+                    "parameters": dict,
+                    "matrix": dict,
+                    "pick": str,
+                    "when": str,
+                    "cache": bool,
+                    "retries": int,
+                    "backoff": _DURATION,
+                    "timeout": _DURATION,
+                    "resources": {"cpus": float, "gpus": float, "memory": str},
+                }
+            ],
+        }
+    },
+    "schedules": {"*": {"notebook": str, **_TIMING, "parameters": dict}},
+}
+_WORDS = {
+    str: "text",
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    dict: "a table",
 }
 
 
@@ -58,6 +102,14 @@ class Settings:
     ledger: Setting
     journal: Setting
     gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pipelines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    schedules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    path: Path = Path(FILE)
+    text: str = field(default="", repr=False)
+
+    def where(self, *place: str | int) -> str:
+        """Name the file and the line on which a key stands, for a message."""
+        return f"{self.path}, line {line_of(self.text, place)}"
 
 
 class Store(Protocol):
@@ -208,41 +260,87 @@ def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
         ledger=store("ledger"),
         journal=_first("journal", overrides, stores),
         gates=content.get("gates", {}),
+        pipelines=content.get("pipelines", {}),
+        schedules=content.get("schedules", {}),
+        path=path,
+        text=text,
     )
 
 
-def check_keys(content: Any, known: Any, place: tuple[str, ...], path: Path, text: str) -> None:
+def check_keys(content: Any, known: Any, place: tuple[str | int, ...], path: Path, text: str) -> None:
     """Refuse every key that is not known, and every value of another type than its key takes."""
-    where = f"{path}, line {line_of(text, place)}"
-    if isinstance(known, type):
-        number_is_fine = known is float and isinstance(content, int) and not isinstance(content, bool)
-        if not isinstance(content, known) and not number_is_fine:
-            wanted = {"str": "text", "float": "a number"}[known.__name__]
-            raise UsageError(f"{where}: {'.'.join(place)} must be {wanted}, not {content!r}.")
-        return
+    if isinstance(known, dict):
+        _check_table(content, known, place, path, text)
+    elif isinstance(known, list):
+        _check_list(content, known[0], place, path, text)
+    elif not any(_is_of(content, kind) for kind in _kinds(known)):
+        wanted = " or ".join(_WORDS[kind] for kind in _kinds(known))
+        raise _refusal(f"{dotted(place)} must be {wanted}, not {content!r}.", place, path, text)
+
+
+def _check_table(content: Any, known: dict[str, Any], place: tuple[str | int, ...], path: Path, text: str) -> None:
     if not isinstance(content, dict):
-        raise UsageError(f"{where}: {'.'.join(place)} must be a table, not {content!r}.")
+        raise _refusal(f"{dotted(place)} must be a table, not {content!r}.", place, path, text)
     for key, value in content.items():
         if key not in known and "*" not in known:
-            where = f"{path}, line {line_of(text, (*place, key))}"
-            inside = f" in [{'.'.join(place)}]" if place else ""
-            raise UsageError(f"{where}: there is no key {key!r}{inside}.", nearest(key, known))
+            inside = f" in [{dotted(place)}]" if place else ""
+            message = f"there is no key {key!r}{inside}."
+            raise _refusal(message, (*place, key), path, text, nearest(key, known))
         check_keys(value, known.get(key, known.get("*")), (*place, key), path, text)
 
 
-def line_of(text: str, place: tuple[str, ...]) -> int:
+def _check_list(content: Any, item: Any, place: tuple[str | int, ...], path: Path, text: str) -> None:
+    if not isinstance(content, list):
+        wanted = f"a list of tables, [[{dotted(place)}]]" if isinstance(item, dict) else f"a list of {_WORDS[item]}"
+        raise _refusal(f"{dotted(place)} must be {wanted}, not {content!r}.", place, path, text)
+    for n, value in enumerate(content):
+        check_keys(value, item, (*place, n), path, text)
+
+
+def _refusal(message: str, place: tuple[str | int, ...], path: Path, text: str, hint: str = "") -> UsageError:
+    return UsageError(f"{path}, line {line_of(text, place)}: {message}", hint)
+
+
+def _kinds(known: Any) -> tuple[type, ...]:
+    return known if isinstance(known, tuple) else (known,)
+
+
+def _is_of(content: Any, kind: type) -> bool:
+    """Tell whether a value is of a kind; a whole number is a number too, and true is none."""
+    if isinstance(content, bool):
+        return kind is bool
+    return isinstance(content, (float, int) if kind is float else kind)
+
+
+def dotted(place: Iterable[str | int]) -> str:
+    """Word a key's place; the tables of a list count from 1.
+
+    Examples
+    --------
+    >>> dotted(("pipelines", "retrain", "steps", 0, "name"))
+    'pipelines.retrain.steps[1].name'
+    """
+    return "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+def line_of(text: str, place: tuple[str | int, ...]) -> int:
     r"""Find the line on which a key of a TOML text stands, or the table that holds it.
+
+    A number in `place` counts the tables of a list from 0.
 
     Examples
     --------
     >>> line_of('[stores]\n# a server\ntracking = "http://127.0.0.1"', ("stores", "tracking"))
     3
+    >>> line_of('[[steps]]\nname = "a"\n[[steps]]\nname = "b"', ("steps", 1, "name"))
+    4
     """
     best, found = 1, 0
-    table: tuple[str, ...] = ()
+    table: tuple[str | int, ...] = ()
+    rows: dict[tuple[str | int, ...], int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[+([^\]]+)\]+", line):
-            table = here = _key_parts(header[1])
+        if header := re.match(r"\s*(\[+)([^\]]+)\]+", line):
+            table = here = _table_place(_key_parts(header[2]), rows, is_row=len(header[1]) > 1)
         elif entry := re.match(r"\s*([\w.\"'-]+(?:\s*\.\s*[\w\"'-]+)*)\s*=", line):
             here = (*table, *_key_parts(entry[1]))
         else:
@@ -251,6 +349,20 @@ def line_of(text: str, place: tuple[str, ...]) -> int:
         if shared == min(len(here), len(place)) and shared > found:
             best, found = number, shared
     return best
+
+
+def _table_place(
+    parts: tuple[str, ...], rows: dict[tuple[str | int, ...], int], *, is_row: bool
+) -> tuple[str | int, ...]:
+    """Place a header: what lies under a list belongs to the list's newest table; `rows` counts those, from 0."""
+    place: tuple[str | int, ...] = ()
+    for n, part in enumerate(parts, start=1):
+        place = (*place, part)
+        if is_row and n == len(parts):
+            rows[place] = rows.get(place, -1) + 1
+        if place in rows:
+            place = (*place, rows[place])
+    return place
 
 
 def _key_parts(dotted: str) -> tuple[str, ...]:

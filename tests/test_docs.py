@@ -48,7 +48,8 @@ def test_no_two_errors_share_an_exit_code() -> None:
 
 
 def _keys(known: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
-    if isinstance(known, type):
+    known = known[0] if isinstance(known, list) and isinstance(known[0], dict) else known  # the tables of a list
+    if not isinstance(known, dict):
         yield ".".join(place)
         return
     for key, inner in known.items():

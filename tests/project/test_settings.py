@@ -125,6 +125,14 @@ def test_a_typed_path_is_meant_from_the_working_folder_and_else_from_the_project
 
 
 # -------------------------------------------------------------- what is refused
+STEPS = """[pipelines.p]
+[[pipelines.p.steps]]
+name = "a"
+[[pipelines.p.steps]]
+name = "b"
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message", "hint"),
     [
@@ -139,6 +147,24 @@ def test_a_typed_path_is_meant_from_the_working_folder_and_else_from_the_project
         ("stores = 'here'", 1, "stores must be a table, not 'here'", ""),
         ("[gates]\ndefault = 3", 2, "gates.default must be a table, not 3", ""),
         ("[[project]]\nname = 'x'", 1, "project must be a table", ""),
+        (STEPS + "ned = []", 6, "there is no key 'ned' in [pipelines.p.steps[2]]", "Did you mean needs?"),
+        (
+            STEPS + "[pipelines.p.steps.resources]\ncpu = 2",
+            7,
+            "'cpu' in [pipelines.p.steps[2].resources]",
+            DID_YOU_MEAN,
+        ),
+        (STEPS + "needs = 'a'", 6, "pipelines.p.steps[2].needs must be a list of text, not 'a'", ""),
+        (STEPS + "needs = [3]", 6, "pipelines.p.steps[2].needs[1] must be text, not 3", ""),
+        (STEPS + "retries = 1.5", 6, "steps[2].retries must be a whole number, not 1.5", ""),
+        (STEPS + "retries = true", 6, "steps[2].retries must be a whole number, not True", ""),
+        (STEPS + "cache = 0", 6, "steps[2].cache must be true or false, not 0", ""),
+        (STEPS + "timeout = []", 6, "steps[2].timeout must be text or a number, not []", ""),
+        (STEPS + "matrix = 'all'", 6, "steps[2].matrix must be a table, not 'all'", ""),
+        ("[pipelines.p]\nsteps = 'a'", 2, "must be a list of tables, [[pipelines.p.steps]], not 'a'", ""),
+        ("[pipelines.p.steps]\nname = 'a'", 1, "must be a list of tables, [[pipelines.p.steps]]", ""),
+        ("[pipelines.p]\non = 'webhook'", 2, "pipelines.p.on must be a list of text", ""),
+        ("[schedules.nightly]\nnotebok = 'a.ipynb'", 2, "'notebok' in [schedules.nightly]", "Did you mean notebook?"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_with_its_line_and_the_nearest_key(
@@ -188,8 +214,40 @@ target = "late"
     assert line_of(text, place) == line
 
 
+def test_a_line_is_found_in_lists_of_tables_and_the_tables_under_them() -> None:
+    text = (
+        STEPS
+        + """parameters = { rows = 3 }
+[pipelines.p.steps.resources]
+cpus = 2
+[[pipelines.q.steps]]
+name = "c"
+"""
+    )
+    steps = ("pipelines", "p", "steps")
+    assert [line_of(text, (*steps, n, "name")) for n in (0, 1)] == [3, 5]
+    assert line_of(text, (*steps, 1)) == 4
+    assert line_of(text, (*steps, 1, "parameters", "rows")) == 6
+    assert line_of(text, (*steps, 1, "resources", "cpus")) == 8
+    assert line_of(text, ("pipelines", "q", "steps", 0, "name")) == 10
+    assert line_of("steps = [\n  { name = 'a' },\n]", ("steps", 0, "name")) == 1
+
+
+def test_a_tables_own_keys_and_either_of_two_kinds_are_taken(root: Path) -> None:
+    settings = write(
+        root,
+        STEPS + "parameters = { since = 2013-01-01, deep.er = [1, 'x'] }\ntimeout = '10m'\nbackoff = 5\ncache = false",
+    ).settings
+    step = settings.pipelines["p"]["steps"][1]
+    assert (step["timeout"], step["backoff"], step["cache"]) == ("10m", 5, False)
+    assert step["parameters"]["deep"] == {"er": [1, "x"]}
+    assert settings.where("pipelines", "p", "steps", 1, "timeout") == f"{root}/nbmlops.toml, line 7"
+
+
 def test_every_key_takes_a_type_that_the_messages_can_name() -> None:
     def types(known: object) -> set[object]:
-        return set().union(*map(types, known.values())) if isinstance(known, dict) else {known}
+        if isinstance(known, dict):
+            return set().union(*map(types, known.values()))
+        return set().union(*map(types, known)) if isinstance(known, list | tuple) else {known}
 
-    assert types(KEYS) <= {str, float}
+    assert types(KEYS) <= {str, float, int, bool, dict}
