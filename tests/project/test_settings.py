@@ -152,7 +152,7 @@ name = "b"
             STEPS + "[pipelines.p.steps.resources]\ncpu = 2",
             7,
             "'cpu' in [pipelines.p.steps[2].resources]",
-            DID_YOU_MEAN,
+            "Did you mean cpus?",
         ),
         (STEPS + "needs = 'a'", 6, "pipelines.p.steps[2].needs must be a list of text, not 'a'", ""),
         (STEPS + "needs = [3]", 6, "pipelines.p.steps[2].needs[1] must be text, not 3", ""),
