@@ -1,0 +1,1 @@
+"""Pipelines as nbmlops.toml declares them: read, checked, drawn and planned; nothing is run here."""
