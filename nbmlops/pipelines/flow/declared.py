@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from nbmlops.errors import UsageError, nearest
 from nbmlops.pipelines.flow.conditions import condition
+from nbmlops.pipelines.flow.graph import cycle
 from nbmlops.pipelines.flow.problems import Notes, Place, Problem, refuse
 from nbmlops.pipelines.flow.references import CONTEXT, NAME, Reference, references_in, within
 from nbmlops.pipelines.flow.timing import Timing, duration_of, table_of, timing_of
@@ -84,6 +85,11 @@ class Pipeline:
     timing: Timing = field(default_factory=Timing)
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def edges(self) -> dict[str, tuple[str, ...]]:
+        """What each step needs, by name, in the order of declaration."""
+        return {step.name: step.needs for step in self.steps}
+
     def step(self, name: str) -> Step:
         """Find a step by its name.
 
@@ -132,6 +138,8 @@ def read(settings: Settings, name: str) -> tuple[Pipeline, tuple[Problem, ...]]:
         timing_of(table, place, notes),
         table.get("parameters", {}),
     )
+    if circle := cycle(pipeline.edges):
+        notes.add((*pipeline.step(circle[0]).place, "needs"), f"steps wait for each other: {' → '.join(circle)}.")
     return pipeline, tuple(notes.problems)
 
 
