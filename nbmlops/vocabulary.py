@@ -24,7 +24,7 @@ VERBS: dict[str, Entry] = {
     "status": Entry("nbmlops.agent.verbs:status", "Show the project on one card: what lives, and what needs attention.", "read", "project"),
     "doctor": Entry("nbmlops.agent.verbs:doctor", "Check stores, git, kernel, versions, disk and leftovers; mend with --fix.", "read", "project"),
     "sync": Entry("nbmlops.agent.verbs:sync", "Deliver what the journals hold, and end the runs whose process is gone.", "write", "project"),
-    "export": Entry("nbmlops.agent.verbs:export", "Write a run as plain Python, a notebook, or one archive that holds everything.", "read", "project"),
+    "export": Entry("nbmlops.agent.verbs:export", "Write a run as code, notebook or archive, or a notebook as a CI workflow.", "read", "project"),
     "track": Entry("nbmlops.tracking.verbs:track", "Track what follows as one run, until `end` or the cell's end.", "session", "track"),
     "end": Entry("nbmlops.tracking.verbs:end", "End the active run.", "session", "track"),
     "log": Entry("nbmlops.tracking.verbs:log", "Log metrics, params, tags, figures, tables, texts and files to the active run.", "session", "track"),

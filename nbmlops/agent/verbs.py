@@ -23,7 +23,7 @@ from nbmlops.project import FILE, STATE, Project
 from nbmlops.registry.versions import CHAMPION
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.runs import Run
-from nbmlops.verb import AnyRef, Rows, RunRef, verb
+from nbmlops.verb import AnyRef, Pairs, Rows, RunRef, verb
 
 
 @verb
@@ -250,33 +250,51 @@ def sync(project: Project, *, retry: bool = False, dry_run: bool = False) -> Syn
 
 @verb
 def export(
-    project: Project, run: RunRef, *, to: Literal["py", "notebook", "bundle"] = "py", output: str | None = None
+    project: Project,
+    what: RunRef,
+    *,
+    to: Literal["py", "notebook", "bundle", "github", "gitlab", "jenkins"] = "py",
+    output: str | None = None,
+    parameters: Pairs = {},
+    schedule: str | None = None,
+    tz: str = "UTC",
+    force: bool = False,
 ) -> Any:
-    """Write a run as plain Python, a notebook, or one archive that holds everything.
+    """Write a run as code, notebook or archive, or a notebook as a CI workflow.
 
     Parameters
     ----------
-    run
-        The run.
+    what
+        A run; for a workflow the path of a notebook.
     to
         ``py``: the executed cells as a script without magics. ``notebook``: as a notebook. ``bundle``: a
         zip archive with its parameters, metrics, files, source, changes, environment and commit.
+        ``github``, ``gitlab``, ``jenkins``: a workflow file that runs the notebook.
     output
-        Path of the file; without it the run's name in the working folder. A file that is there is refused.
+        Path of the file. Without it the run's name in the working folder, or where the CI system looks for it;
+        a .gitlab-ci.yml that is there stays, and the workflow is written beside it. A file that is there is refused.
+    parameters
+        Values that the workflow gives the notebook, ``name=value``; a secret as ``name=env:VARIABLE``.
+    schedule
+        When the workflow runs by itself, as cron has it: "30 2 * * *".
+    tz
+        Time zone of the schedule.
+    force
+        Overwrite a workflow file that differs.
 
     Returns
     -------
-    Exported
-        The file and its size.
+    Exported or WorkflowFile
+        The file, with its size or with what is left to do by hand.
 
     Raises
     ------
     UsageError
-        The file is there already.
+        The file of a run is there already, or a parameter or the schedule is not right.
     ConflictError
-        The run keeps no source.
+        The run keeps no source, or the workflow file is there and differs.
     NotFoundError
-        There is no such run.
+        There is no such run or notebook.
     StoreError
         The file cannot be written, or the run's store is out of reach.
 
@@ -293,11 +311,11 @@ def export(
     ----------
     import mlflow
 
-    mlflow.artifacts.download_artifacts(run_id=$run, dst_path=$output)
+    mlflow.artifacts.download_artifacts(run_id=$what, dst_path=$output)
     """
-    from nbmlops.tracking.capture.export import exported
+    from nbmlops.agent.exported import Asked, exported
 
-    return exported(project, run, to, output)
+    return exported(project, what, to, output, Asked(parameters, schedule, tz, force))
 
 
 @verb

@@ -59,7 +59,7 @@ STORIES = [
     story("doctor"),
     story("sync"),
     story("sync --dry-run --retry", dry_run=True, retry=True),
-    story("export first --to bundle -o first.zip", run="first", to="bundle", output="first.zip"),
+    story("export first --to bundle -o first.zip", what="first", to="bundle", output="first.zip"),
     Story(
         (
             Case("track baseline -p depth=3", {"name": "baseline", "parameters": {"depth": 3}}),

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 
 from nbmlops.pipelines.ci.plan import INSTALL, RESULTS, Input, WorkflowPlan, comment, environment, inputs, script
 from nbmlops.pipelines.ci.services import SUMMARY
+from nbmlops.pipelines.schedule import MONTH, WEEKDAY
 
-_DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-_NUMBERS = {day: str(n) for n, day in enumerate(_DAYS)} | {month: str(n) for n, month in enumerate(_MONTHS, start=1)}
+_NUMBERS = {
+    name: str(number) for field in (MONTH, WEEKDAY) for number, name in enumerate(field.names, start=field.low)
+}
 _VENV = "python -m venv .nbmlops-venv\n. .nbmlops-venv/bin/activate\n"
 
 

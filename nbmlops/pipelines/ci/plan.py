@@ -25,6 +25,7 @@ from zoneinfo import available_timezones
 from nbmlops.errors import UsageError, nearest
 from nbmlops.pipelines.ci.wording import one_line
 from nbmlops.pipelines.contract import Parameter
+from nbmlops.pipelines.schedule import parsed
 from nbmlops.scrub import scrub
 from nbmlops.strict_json import plain
 
@@ -122,8 +123,11 @@ def check(plan: WorkflowPlan) -> None:
 
 
 def _is_cron(text: str) -> bool:
-    fields = text.split(" ")
-    return len(fields) == 5 and all(map(_CRON_FIELD.fullmatch, fields))
+    """Tell five fields that every CI system reads: more than `parsed` refuses, and in one spelling."""
+    fields = parsed(text).expression.split(" ")
+    return (
+        text.split(" ") == fields and all(map(_CRON_FIELD.fullmatch, fields)) and not re.search("[a-zA-Z]", fields[2])
+    )
 
 
 # --------------------------------------------------------------------- inputs

@@ -57,35 +57,7 @@ class Exported(Result):
 
 
 def exported(project: Project, run: str, to: str = "py", output: str | None = None) -> Exported:
-    """Write a run as ``py`` (plain Python), ``notebook`` or ``bundle`` (a zip archive of all that is known of it).
-
-    Parameters
-    ----------
-    project
-        Whose run.
-    run
-        Id, unique prefix of it, or name.
-    to
-        Which form.
-    output
-        Path of the file; without it the run's name in the working folder. A file that is there is refused.
-
-    Returns
-    -------
-    Exported
-        The file and its size.
-
-    Raises
-    ------
-    UsageError
-        There is no such form, or the file is there.
-    ConflictError
-        The run keeps no source.
-    NotFoundError
-        There is no such run.
-    StoreError
-        The file cannot be written.
-    """
+    """Write a run in one of `FORMS`; the verb `export` says what each holds, and what is refused."""
     if to not in FORMS:
         raise UsageError(f"A run is not exported to {to!r}.", nearest(to, FORMS))
     tracking = project.open(Tracking)
