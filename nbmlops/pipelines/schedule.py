@@ -28,7 +28,8 @@ ALIASES = {
 }
 LAST_DAY = "L"
 LONGEST_MONTHS = dict(enumerate([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], start=1))  # February of a leap year
-YEARS = range(2, 9990)  # of `after`: there is room for any offset, and for the next leap year, on both sides
+YEARS = range(2, 9900)  # of `after`; at both ends there is room for any offset, and for the 40 years to a leap Sunday
+LAST_YEAR = 9998
 STRIDE = timedelta(days=2)  # a zone's offset changes at most once in it: the shortest time between two is 3.98 days
 GRACE_S = 60.0
 _MACHINE_NAMES = ("localtime", "posixrules", "posix/", "right/")  # no places: each machine has its own, or leap seconds
@@ -84,7 +85,7 @@ class Schedule:
                 yield datetime.combine(day, moment)
 
     def _dates(self, start: date) -> Iterator[date]:
-        for year in range(start.year, YEARS.stop + 8):
+        for year in range(start.year, LAST_YEAR + 1):
             for month in sorted(self.months):
                 if (year, month) >= (start.year, start.month):
                     days = (date(year, month, day) for day in range(1, monthrange(year, month)[1] + 1))
@@ -323,7 +324,7 @@ def firings(expression: str, tz: str | tzinfo, after: datetime) -> Iterator[date
     tz
         The time zone, by its name (``Europe/Vienna``) or itself.
     after
-        Aware, in any zone, of the years 2 to 9989; what fires at this very instant is left out.
+        Aware, in any zone, of the years 2 to 9899; what fires at this very instant is left out.
 
     Yields
     ------
@@ -356,7 +357,7 @@ def firings(expression: str, tz: str | tzinfo, after: datetime) -> Iterator[date
     ['2026-10-25T02:00:00+02:00', '2026-10-25T02:00:00+01:00', '2026-10-25T03:00:00+01:00']
     """
     schedule, place = parsed(expression), zone(tz)
-    instants = (_fixed if schedule.is_fixed else _elapsing)(schedule, place, _instant(after))
+    instants = (_fixed if schedule.is_fixed else _elapsing)(schedule, place, _start(after))
     return (_aware(instant).astimezone(place) for instant in instants)
 
 
@@ -428,11 +429,16 @@ def _aware(instant: datetime) -> datetime:
 
 
 def _instant(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _start(moment: datetime) -> datetime:
+    """Check a time that was given, and give its instant."""
     if moment.utcoffset() is None:
         raise UsageError(f"{moment} has no time zone.", "Give an aware datetime, as datetime.now(UTC) is.")
     if moment.year not in YEARS:
         raise UsageError(f"{moment} is out of reach: the year must be from {YEARS[0]} to {YEARS[-1]}.")
-    return moment.astimezone(UTC).replace(tzinfo=None)
+    return _instant(moment)
 
 
 # --------------------------------------------------------------- catching up
@@ -459,7 +465,7 @@ def due(
     now
         Aware; itself included.
     catchup
-        ``one`` gives the latest of them, ``all`` gives each, ``none`` the latest if it is not older than the grace.
+        ``one`` gives the latest of them, ``all`` gives each, ``none`` the latest if it is younger than the grace.
     grace_s
         Seconds, 0 or more; how late a firing may be noticed and still be no catch-up.
 
@@ -487,7 +493,7 @@ def due(
     """
     if catchup not in get_args(Catchup):
         raise UsageError(f"catchup must be one, all or none, not {catchup!r}.", nearest(catchup, get_args(Catchup)))
-    start, end = _aware(_instant(since)), _aware(_instant(now))
+    start, end = _aware(_start(since)), _aware(_start(now))
     if catchup == "all":
         return _between(expression, tz, start, end)
     earliest = start if catchup == "one" else max(start, end - timedelta(seconds=grace_s))

@@ -51,7 +51,7 @@ def offset(zone: ZoneInfo, minute: int) -> int:
 def offsets(zone: ZoneInfo, first: int, last: int, every: int = 1) -> np.ndarray:  # (last - first,)
     """The offset of each minute; asked every so many minutes, and at each minute wherever two answers differ."""
     asked = [offset(zone, minute) for minute in range(first, last + every, every)]
-    known = np.repeat(asked, every)[: last - first]
+    known = np.repeat(np.array(asked, np.int32), every)[: last - first]
     for index in np.flatnonzero(np.diff(asked)):
         for minute in range(index * every, min((index + 1) * every, last - first)):
             known[minute] = offset(zone, first + minute)
@@ -65,18 +65,20 @@ class Walk:
         self.start = dt.datetime(year, 1, 1, tzinfo=dt.UTC)
         self.end = dt.datetime(year + n_years, 1, 1, tzinfo=dt.UTC)
         first, last = (int(edge.timestamp()) // 60 for edge in (self.start, self.end))
-        self.minutes = np.arange(first - LEAD_MINUTES, last)
+        self.minutes = np.arange(first - LEAD_MINUTES, last, dtype=np.int32)
         self.local = self.minutes + offsets(ZoneInfo(zone), first - LEAD_MINUTES, last, every)
-        self.zero = int(self.local.min()) // DAY_MINUTES * DAY_MINUTES  # a midnight: faces of the clock count from it
+        self.zero = int(self.local.min()) // DAY_MINUTES * DAY_MINUTES  # a midnight
+        self.local -= self.zero
+        self.mark = np.maximum.accumulate(self.local)
 
     def firings(self, expression: str) -> np.ndarray:
         """The minutes since 1970 at which an expression fires, from `start` until before `end`."""
-        fires = self._fixed(expression) if is_fixed(expression) else self._fitting(expression)[self.local - self.zero]
-        return self.minutes[fires & (self.minutes * 60 >= self.start.timestamp())]
+        fires = self._fixed(expression) if is_fixed(expression) else self._fitting(expression)[self.local]
+        return self.minutes[LEAD_MINUTES:][fires[LEAD_MINUTES:]]
 
     def _fitting(self, expression: str) -> np.ndarray:
         """For each minute that a clock could show, whether it fits."""
-        n_days = int(self.local.max() - self.zero) // DAY_MINUTES + 1
+        n_days = int(self.local.max()) // DAY_MINUTES + 1
         dates = (EPOCH + dt.timedelta(days=self.zero // DAY_MINUTES + day) for day in range(n_days))
         minute, hour, *_ = expression.split()
         of_day = [fits(hour, h) and fits(minute, m) for h in range(24) for m in range(60)]
@@ -84,9 +86,8 @@ class Walk:
 
     def _fixed(self, expression: str) -> np.ndarray:
         """Whether the mark passes a fitting minute: in a gap several at once, in a repeated hour none again."""
-        passed = np.cumsum(self._fitting(expression))
-        mark = np.maximum.accumulate(self.local) - self.zero
-        return np.diff(passed[mark], prepend=passed[mark[0]]) > 0
+        passed = np.cumsum(self._fitting(expression), dtype=np.int32)[self.mark]
+        return np.diff(passed, prepend=passed[0]) > 0
 
 
 def is_fixed(expression: str) -> bool:
