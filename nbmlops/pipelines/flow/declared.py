@@ -129,6 +129,9 @@ def read(settings: Settings, name: str) -> tuple[Pipeline, tuple[Problem, ...]]:
     rows = table.get("steps", [])
     if not rows:
         notes.add(place, "it has no steps.", f"Add [[pipelines.{name}.steps]] with a name and a notebook.")
+    for key, value in table.get("parameters", {}).items():
+        if notes.take((*place, "parameters", key), _NONE, references_in, value):
+            notes.add((*place, "parameters", key), f"parameters.{key} refers to something; only steps can.")
     steps = tuple(_step(row, (*place, "steps", n), notes) for n, row in enumerate(rows))
     _refuse_doubles(steps, notes)
     names = [step.name for step in steps]
