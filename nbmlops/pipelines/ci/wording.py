@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from nbmlops.pipelines.notebook import CellTiming, Failure, NotebookRun
@@ -83,10 +83,13 @@ def titles(runs: Sequence[NotebookRun]) -> list[str]:
     >>> titles([run, other])
     ['train.ipynb [kind=a]', 'train.ipynb [kind=b]']
     """
-    beside: dict[str, list[Mapping[str, Any]]] = {}
+    spellings: dict[tuple[str, str], Counter[str]] = {}
     for run in runs:
-        beside.setdefault(run.notebook, []).append(run.parameters)
-    named = [_titled(run, beside[run.notebook]) for run in runs]
+        for name, value in run.parameters.items():
+            spellings.setdefault((run.notebook, name), Counter())[dumps(value)] += 1
+    notebooks = Counter(run.notebook for run in runs)
+    common = {key for key, found in spellings.items() if list(found.values()) == [notebooks[key[0]]]}
+    named = [_titled(run, common) for run in runs]
     seen: Counter[str] = Counter()
     for place, name in enumerate(named):
         seen[name] += 1
@@ -94,12 +97,9 @@ def titles(runs: Sequence[NotebookRun]) -> list[str]:
     return named
 
 
-def _titled(run: NotebookRun, group: Sequence[Mapping[str, Any]]) -> str:
-    words = [
-        f"{name}={value_text(name, value)}"
-        for name, value in run.parameters.items()
-        if any(dumps(other.get(name)) != dumps(value) for other in group)
-    ]
+def _titled(run: NotebookRun, common: Container[tuple[str, str]]) -> str:
+    own = {name: value for name, value in run.parameters.items() if (run.notebook, name) not in common}
+    words = [f"{name}={value_text(name, value)}" for name, value in own.items()]
     notebook = one_line(run.notebook, 500)
     return f"{notebook} [{', '.join(words)}]" if words else notebook
 
