@@ -1,11 +1,13 @@
 """A notebook as plain JSON (nbformat 4): read, made ready for a run, and settled after it; and what a run of one is."""
 
+import contextlib
 import copy
 import json
-import os
+import re
+import sys
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ Content = dict[str, Any]
 # Cells that an earlier headless run left in a notebook: the parameters it set, and where it failed.
 INJECTED = "injected-parameters"
 ERROR_MARKER = "papermill-error-cell-tag"
+MAY_FAIL = "raises-exception"  # Jupyter's own tag
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,29 @@ class CellTiming:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a run did not finish: the one cause that exit code, run, notebook, event and message name alike.
+
+    `cause` is raised, exited, died, killed, timeout, interrupted, terminated or broken (of our own making, for instance
+    a full disk). `cell` counts the notebook's cells from 1; 0 is the cell of given parameters, None is between cells.
+    """
+
+    cause: str
+    message: str
+    cell: int | None = None
+    count: int | None = None  # the prompt's number, In [count]
+    line: str = ""  # of source, the first of the cell
+    source: str = ""
+    ename: str = ""
+    traceback: str = ""  # plain text, without colours
+
+
+@dataclass(frozen=True)
 class NotebookRun(Result):
-    """One headless run of a notebook; a dry run has status PLANNED and no run."""
+    """One headless run of a notebook; a dry run has status PLANNED and no run.
+
+    `status` is PLANNED, FINISHED, SKIPPED (the notebook said so itself, in `reason`), FAILED or KILLED.
+    """
 
     notebook: str
     output: str
@@ -41,6 +65,10 @@ class NotebookRun(Result):
     duration_s: float
     parameters: Mapping[str, Any]
     cells: tuple[CellTiming, ...] = ()
+    job: str = ""
+    results: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    failure: Failure | None = None
 
     @property
     def headline(self) -> str:
@@ -73,6 +101,19 @@ class Prepared:
         lines = source_of(self.content["cells"][index]).strip().splitlines() or [""]
         line = scrub_text(lines[0])
         return line if len(line) <= 80 else line[:79] + "…"
+
+    def to_run(self) -> list[dict[str, Any]]:
+        """Give the code cells that hold something, as the process that runs them wants them."""
+        return [
+            {
+                "index": index,
+                "id": cell.get("id"),
+                "source": cell["source"],
+                "may_fail": MAY_FAIL in _tags(cell),
+            }
+            for index, cell in enumerate(self.content["cells"])
+            if cell.get("cell_type") == "code"
+        ]
 
 
 def read(path: Path) -> Content:
@@ -113,10 +154,12 @@ def prepare(content: Content, values: Mapping[str, Any]) -> Prepared:
     """Put the given parameters behind the tagged cell, and clear what an earlier run left."""
     stale = {ERROR_MARKER, INJECTED}
     kept = [(n, cell) for n, cell in enumerate(content["cells"], start=1) if not stale & _tags(cell)]
-    cells = [_cleared(cell) for _, cell in kept]
+    cells = [_whole(cell, content) for _, cell in kept]
     numbers = [n for n, _ in kept]
     injection = contract.injection(values)
-    ready = {**copy.deepcopy(content), "cells": cells}
+    ready = {**copy.deepcopy({key: value for key, value in content.items() if key != "cells"}), "cells": cells}
+    ready.setdefault("nbformat_minor", 4)
+    ready.setdefault("metadata", {}).pop("widgets", None)
     if values:
         place = (_tagged(cells, contract.TAG) or 0) + 1
         cells.insert(place, _code_cell(injection.source, content))
@@ -125,50 +168,37 @@ def prepare(content: Content, values: Mapping[str, Any]) -> Prepared:
     return Prepared(ready, tuple(numbers), injection.environment)
 
 
-def broken_off(content: Content, last: int, was_running: bool, reason: str) -> Content:
-    """Tell the truth about a kernel that died: papermill calls every cell completed then.
-
-    Parameters
-    ----------
-    content
-        The executed notebook; it is changed.
-    last
-        Index of the last cell that began, -1 for none; those behind it never ran.
-    was_running
-        Whether that cell had not ended yet: then it failed.
-    reason
-        Why, for the reader of the notebook.
-    """
-    cells = [cell for cell in content["cells"] if ERROR_MARKER not in _tags(cell)]
-    for cell in cells[last + 1 :]:
-        _notes(cell).update(_PENDING)
-    if was_running:
-        if _notes(cells[last]).get("status") != "failed":  # else the interrupted cell left its own traceback
-            error = {"output_type": "error", "ename": "KernelError", "evalue": reason, "traceback": [reason]}
-            cells[last].setdefault("outputs", []).append(error)
-        _notes(cells[last]).update(status="failed", exception=True)
-    _notes(content)["exception"] = True
-    return content
-
-
-def write(content: Content, path: Path, draft: Path | None = None) -> None:
-    """Write a notebook; with a draft it appears under its name at once and whole."""
-    target = draft or path
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Word what may go wrong when a notebook is written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if draft:
-            os.replace(draft, path)
+        yield
     except OSError as exc:
         raise StoreError(
             f"The notebook {path} cannot be written: {exc.strerror}.", "Check the disk, or give -o."
         ) from exc
 
 
-def _notes(part: Content) -> Content:
-    """Give what papermill notes about a cell or a notebook."""
-    notes: Content = part.setdefault("metadata", {}).setdefault("papermill", {})
-    return notes
+def banner(failure: Failure, content: Content) -> Content:
+    """Make the cell that tells, at the top of an executed notebook, where and why it failed."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", failure.message)), default=0))
+    told = f"**This run did not finish.**\n\n{fence}text\n{failure.message}\n{fence}"
+    return _identity(content) | {"cell_type": "markdown", "metadata": {"tags": [ERROR_MARKER]}, "source": told}
+
+
+def kernel_of(content: Content) -> str:
+    """Name the kernel that a notebook needs, where it is installed and not this very interpreter; else empty."""
+    name = str(content["metadata"].get("kernelspec", {}).get("name", ""))
+    if name in ("", "python3"):  # this interpreter, whatever a user's folder calls python3
+        return ""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    try:
+        spec = KernelSpecManager().get_kernel_spec(name)
+    except NoSuchKernel:
+        return ""
+    is_own = Path(spec.argv[0]) in (Path(sys.executable), Path("python")) and "ipykernel_launcher" in spec.argv
+    return "" if is_own and not spec.env else name
 
 
 def _tagged(cells: list[Content], tag: str) -> int | None:
@@ -179,14 +209,21 @@ def _tags(cell: Mapping[str, Any]) -> set[str]:
     return set(cell.get("metadata", {}).get("tags", ()))
 
 
-def _cleared(cell: Content) -> Content:
+def _whole(cell: Content, content: Content) -> Content:
+    """Give a copy of a cell with every field that the format asks for, and no output."""
     fresh = copy.deepcopy(cell)
-    return fresh | {"outputs": [], "execution_count": None} if fresh.get("cell_type") == "code" else fresh
+    fresh["source"] = source_of(cell)
+    fresh.setdefault("metadata", {})
+    if _has_ids(content):
+        fresh.setdefault("id", uuid.uuid4().hex[:8])
+    if fresh.get("cell_type") == "code":
+        fresh |= {"outputs": [], "execution_count": None}
+        fresh["metadata"].pop("papermill", None)
+    return fresh
 
 
 def _code_cell(source: str, content: Content) -> Content:
-    identity = {"id": uuid.uuid4().hex[:8]} if content.get("nbformat_minor", 0) >= 5 else {}
-    return identity | {
+    return _identity(content) | {
         "cell_type": "code",
         "execution_count": None,
         "metadata": {"tags": [INJECTED]},
@@ -195,4 +232,9 @@ def _code_cell(source: str, content: Content) -> Content:
     }
 
 
-_PENDING = {"status": "pending", "exception": None, "start_time": None, "end_time": None, "duration": None}
+def _identity(content: Content) -> Content:
+    return {"id": uuid.uuid4().hex[:8]} if _has_ids(content) else {}
+
+
+def _has_ids(content: Content) -> bool:
+    return bool(content.get("nbformat_minor", 0) >= 5)

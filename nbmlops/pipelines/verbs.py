@@ -128,7 +128,10 @@ def run(
         return NotebookRun(str(path), str(target or ""), "", "PLANNED", 0.0, contract.shown(known))
     from nbmlops.pipelines.engine import Plan, execute
 
-    return execute(project, Plan(path, content, given, known, target, timeout))
+    outcome = execute(project, Plan(path, content, given, known, target, timeout))
+    if outcome.error:
+        raise outcome.error
+    return outcome.run
 
 
 def _output(project: Project, notebook: Path, output: str | None) -> Path | None:

@@ -1,5 +1,6 @@
 """The command `nbmlops`: result on stdout, progress and errors on stderr, an exit code by cause."""
 
+import atexit
 import contextlib
 import os
 import signal
@@ -12,13 +13,22 @@ from nbmlops import __version__
 from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project
 
+WARM = ("run",)
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one verb as the shell asks; what it returns is the exit code."""
     words = list(sys.argv[1:] if words is None else words)
+    if words and words[0] in WARM and (code := _warm(words)) is not None:
+        return code
+    return here(words)
+
+
+def here(words: Sequence[str]) -> int:
+    """Run one verb in this process."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        return _main(words)
+        return _main(list(words))
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
@@ -43,6 +53,18 @@ def _main(words: list[str]) -> int:
         from nbmlops.surfaces.call import unexpected
 
         return _failed(unexpected(exc), as_json, shows_traceback)
+
+
+def _warm(words: list[str]) -> int | None:
+    """Run a command that wants what takes long to import where it has been imported already, if that is somewhere."""
+    from nbmlops.pipelines.warm import client, place
+
+    if not place.is_wanted() or "--no-warm" in _own(words):
+        return None
+    code = client.run(words)
+    if code is None:
+        atexit.register(client.leave_one, dict(os.environ))  # as it is now: imports will add to it
+    return code
 
 
 def _verb(words: list[str]) -> int:

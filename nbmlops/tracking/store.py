@@ -5,7 +5,6 @@ import fcntl
 import logging
 import os
 import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,12 +64,11 @@ def quiet_mlflow() -> Any:
     """Import MLflow, quiet and impatient."""
     for variable, value in (PATIENCE | _SILENCE).items():
         os.environ.setdefault(variable, value)
-    first = "mlflow" not in sys.modules
     import mlflow
 
-    if first:
-        for noisy in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in map(logging.getLogger, ("alembic", "mlflow.store.db.utils")):
+        if noisy.level == logging.NOTSET:
+            noisy.setLevel(logging.WARNING)
     return mlflow
 
 

@@ -1,0 +1,141 @@
+"""The process between a runner and the cells that it has executed: nothing of a run outlives it.
+
+The guard is the parent of the process that runs the cells. It hears its runner through a pipe: a byte of orders, or the
+end of the file when the runner has died, however that was. It imports nothing but Python's own library.
+"""
+
+import contextlib
+import ctypes
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+INTERRUPT, KILL, KEEP, DONE = b"i", b"k", b"l", b"d"  # KEEP is followed by the log's path, and a zero
+GRACE_S = 2.0  # from an interrupt that nobody asked for any more to the end
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def stand(control: socket.socket, orders: int) -> None:
+    """Become the guard, and return in a process of its own that is to run the cells.
+
+    Parameters
+    ----------
+    control
+        Where the guard says how that process ended: ``{"event": "gone", "code": -9}``, a signal below 0.
+    orders
+        The pipe's end to read from: signals to send, and the path of the runner's log, of which a notebook is made when
+        the runner dies.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)()  # what a cell leaves behind becomes our child, and ends with us
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)  # the runner decides; a terminal's Ctrl-C reaches it too
+    guard = os.getpid()
+    worker = os.fork()
+    if worker:
+        _watch(worker, control, orders, wake_read)
+        os._exit(0)
+    signal.set_wakeup_fd(-1)
+    for ours in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ours, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 0)()
+    for fd in (wake_read, wake_write, orders):
+        os.close(fd)
+    os.setsid()
+    die_with_parent(signal.SIGKILL)()
+    if os.getppid() != guard:
+        os._exit(1)
+
+
+def die_with_parent(signum: int) -> Callable[[], None]:
+    """Give a call that asks Linux to signal this process when its parent ends; elsewhere it does nothing."""
+    return _prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def _prctl(option: int, value: int) -> Callable[[], None]:
+    if sys.platform != "linux":
+        return lambda: None
+    return functools.partial(ctypes.CDLL(None).prctl, option, value)
+
+
+def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
+    """Carry out orders until the worker has ended; without a runner, end it."""
+    code: int | None = None
+    log, is_alone, deadline = "", False, float("inf")
+    while code is None:
+        heard = [wake] if is_alone else [wake, orders]
+        ready, _, _ = select.select(heard, [], [], max(0.0, min(deadline - time.monotonic(), 3600.0)))
+        if wake in ready:
+            os.read(wake, 64)
+        if orders in ready:
+            order = os.read(orders, 1)
+            if order == KEEP:
+                log = _path(orders)
+                continue
+            if not order:
+                is_alone, deadline = True, time.monotonic() + GRACE_S
+            _signal(worker, signal.SIGKILL if order == KILL else signal.SIGINT)
+        if time.monotonic() > deadline:
+            _signal(worker, signal.SIGKILL)
+        code = _reaped(worker)
+    _sweep(worker)
+    with contextlib.suppress(OSError):
+        control.sendall(json.dumps({"event": "gone", "code": code}).encode() + b"\n")
+    if not is_alone:  # the runner hears of it, and tells when it has written all
+        is_alone = _hears_the_end(orders)
+    if is_alone and log:
+        from nbmlops.pipelines.execution.record import recover
+
+        recover(log)
+
+
+def _hears_the_end(orders: int) -> bool:
+    """Wait until the runner says that all is written; True when it died before."""
+    while (order := os.read(orders, 1)) not in (b"", DONE):
+        if order == KEEP:
+            _path(orders)
+    return not order
+
+
+def _path(orders: int) -> str:
+    read = b""
+    while (byte := os.read(orders, 1)) not in (b"", b"\0"):
+        read += byte
+    return os.fsdecode(read)
+
+
+def _reaped(worker: int) -> int | None:
+    """Reap what has ended; give the worker's exit code once it has, a signal below 0."""
+    code = None
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid == worker:
+                code = os.waitstatus_to_exitcode(status)
+    return code
+
+
+def _sweep(worker: int) -> None:
+    """End what is left of the worker's session; what began one of its own, as a server does, was meant to stay."""
+    _signal(worker, signal.SIGKILL)
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()] if os.path.isdir("/proc") else []:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == worker:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _signal(worker: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker, signum)

@@ -1,0 +1,229 @@
+"""The process that runs a notebook's cells, as its runner holds it: started, followed, and never left behind."""
+
+import codecs
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+from nbmlops.pipelines.execution import guard, worker
+
+GRACE_S = 2.0  # from an interrupt, which leaves a traceback in the notebook, to the end by force
+LAST_S = 3.0  # from that to giving up on the guard's word
+CHUNK = 1 << 16
+Event = dict[str, Any]
+
+
+class Worker:
+    """A process that runs cells: it starts at once, and gets its job when the runner has opened its stores.
+
+    Leaving the ``with`` block ends it and all that it has begun. `timed_out` is ``run`` or ``cell`` when a limit ended
+    it, `gone` its exit code when it has ended, below 0 for a signal.
+    """
+
+    def __init__(self) -> None:
+        self.timed_out = ""
+        self.gone: int | None = None
+        self._job: dict[str, Any] = {}
+        self._current = -1
+        self._deadlines: dict[str, float] = {}
+        self._control, theirs = socket.socketpair()
+        hear, self._orders = os.pipe()
+        self._pipes: dict[str, int] = {}
+        ends = {}
+        for name in ("stdout", "stderr"):
+            self._pipes[name], ends[name] = os.pipe()
+        self._texts = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in self._pipes}
+        self._child = start(theirs, hear, ends, (self._control.fileno(), self._orders, *self._pipes.values()))
+        theirs.close()
+        for each in (hear, *ends.values()):
+            os.close(each)
+        for each in self._pipes.values():
+            os.set_blocking(each, False)
+        self._lines = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.gone is None:
+            self._order(guard.KILL)
+            for _event in self._until_gone(time.monotonic() + LAST_S):
+                pass
+        self._order(guard.DONE)
+        self._control.close()
+        for each in (self._orders, *self._pipes.values()):
+            os.close(each)
+        self._child.wait()
+
+    def keep(self, log: Path) -> None:
+        """Name the log of which a notebook is made when this process dies."""
+        self._order(guard.KEEP + os.fsencode(log) + b"\0")
+
+    def execute(self, job: dict[str, Any], timeout_s: float | None, cell_timeout_s: float | None) -> Iterator[Event]:
+        """Hand over the job and give its events as they come, until the process has ended."""
+        self._job = job
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: its silence tells
+            self._control.sendall(json.dumps(job).encode() + b"\n")
+        if timeout_s is not None:
+            self._deadlines["run"] = time.monotonic() + timeout_s
+        for event in self._until_gone():
+            if event["event"] == "cell":
+                self._deadlines.pop("cell", None)
+                if event["status"] == "running" and cell_timeout_s is not None:
+                    self._deadlines["cell"] = time.monotonic() + cell_timeout_s
+            yield event
+
+    def stop(self, order: bytes = guard.INTERRUPT) -> Iterator[Event]:
+        """End the process in order, then by force; give what it still says."""
+        if self.gone is None:
+            self._order(order)
+            self._deadlines = {"kill": time.monotonic() + GRACE_S}
+            yield from self._until_gone(time.monotonic() + GRACE_S + LAST_S)
+
+    def _until_gone(self, limit: float = float("inf")) -> Iterator[Event]:
+        with selectors.DefaultSelector() as ready:
+            for name, fd in self._pipes.items():
+                ready.register(fd, selectors.EVENT_READ, name)
+            ready.register(self._control, selectors.EVENT_READ, "control")
+            while self.gone is None and time.monotonic() < limit:
+                heard = {key.data for key, _ in ready.select(self._patience(limit))}
+                for name in self._pipes:
+                    if name in heard and not (yield from self._printed(name)):
+                        ready.unregister(self._pipes[name])
+                if "control" in heard:
+                    yield from self._said()
+                self._keep_time()
+
+    def _patience(self, limit: float) -> float | None:
+        soonest = min([limit, *self._deadlines.values()])
+        return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
+
+    def _keep_time(self) -> None:
+        """End what has taken too long: an interrupt first, which a cell may ignore."""
+        for name, deadline in list(self._deadlines.items()):
+            if time.monotonic() < deadline:
+                continue
+            del self._deadlines[name]
+            if name == "kill":
+                self._order(guard.KILL)
+            else:
+                self.timed_out = self.timed_out or name
+                self._order(guard.INTERRUPT)
+                self._deadlines = {"kill": time.monotonic() + GRACE_S}
+                return
+
+    def _said(self) -> Iterator[Event]:
+        """Read events; what was printed before one of them is given before it."""
+        try:
+            read = self._control.recv(CHUNK)
+        except ConnectionResetError:
+            read = b""
+        if not read:
+            self.gone = self.gone if self.gone is not None else self._child.wait()
+            return
+        *lines, self._lines = (self._lines + read).split(b"\n")
+        for line in lines:
+            for name in self._pipes:
+                yield from self._printed(name)
+            event: Event = json.loads(line)
+            if event["event"] != "gone":
+                self._acknowledge()
+            if event["event"] == "cell":
+                self._current = event["cell"]
+            if event["event"] == "gone":
+                self.gone = event["code"]
+            yield event
+
+    def _acknowledge(self) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._control.sendall(b".")
+
+    def _printed(self, name: str) -> Generator[Event, None, bool]:
+        """Read what is there to read of a stream; False when nothing more will come."""
+        while True:
+            try:
+                read = os.read(self._pipes[name], CHUNK)
+            except BlockingIOError:
+                return True
+            text = self._texts[name].decode(read, final=not read)
+            if text:
+                content = {"name": name, "text": text}
+                yield {"event": "output", "cell": self._current, "kind": "stream", "content": content}
+            if not read:
+                return False
+
+    def _order(self, order: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._orders, order)
+
+
+def start(
+    control: socket.socket, orders: int, streams: dict[str, int], close: Sequence[int]
+) -> "subprocess.Popen[bytes] | Forked":
+    """Start the process; with a shell at hand it is forked from this one, else Python begins anew."""
+    if worker.ready:
+        return Forked(control, orders, streams, close)
+    return subprocess.Popen(
+        # -P: a notebook's folder must not shadow modules while ours are loaded
+        [sys.executable, "-P", "-m", "nbmlops.pipelines.execution.worker", str(control.fileno()), str(orders)],
+        stdin=subprocess.DEVNULL,
+        stdout=streams["stdout"],
+        stderr=streams["stderr"],
+        pass_fds=(control.fileno(), orders),
+        start_new_session=True,  # Ctrl-C reaches the runner alone, which decides
+    )
+
+
+class Forked:
+    """A forked process that runs cells; `close` are the runner's ends of its pipes."""
+
+    def __init__(self, control: socket.socket, orders: int, streams: dict[str, int], close: Sequence[int]) -> None:
+        self._code: int | None = None
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.setsid()
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(streams["stdout"], 1)
+                os.dup2(streams["stderr"], 2)
+                for fd in (*close, *streams.values()):
+                    os.close(fd)
+                worker.begin(control, orders)
+            finally:
+                os._exit(1)
+
+    def wait(self) -> int:
+        """Wait for its end; give its exit code."""
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return self._code
+
+
+@contextlib.contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind this process instead of cutting it off, where nobody else handles them."""
+
+    def leave(signum: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    ours: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        ours = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in ours:
+        signal.signal(each, leave)
+    try:
+        yield
+    finally:
+        for each in ours:
+            signal.signal(each, signal.SIG_DFL)

@@ -1,0 +1,186 @@
+"""The process in which a notebook's cells run: ``python -m nbmlops.pipelines.execution.worker CONTROL ORDERS``.
+
+It reads one job, a line of JSON, from the control socket and answers with events, a line each: for every cell ``cell``
+as it begins and ends, and ``output`` for what it shows; last ``end``. What is printed goes to the pipes that
+are its standard streams, whoever prints it; all of it is there before the next event is sent.
+"""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nbmlops.pipelines.execution import guard
+from nbmlops.pipelines.execution.ended import Ended
+
+if TYPE_CHECKING:
+    from nbmlops.pipelines.execution.shell import Cells, ShellCells
+
+
+INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel draws figures with
+ready: "list[ShellCells]" = []  # a shell that a warm server has made before it forked this process
+
+
+def main(words: list[str]) -> None:
+    """Split off the guard, and run the cells of the job that comes."""
+    begin(socket.socket(fileno=int(words[0])), int(words[1]))
+
+
+def begin(control: socket.socket, orders: int) -> NoReturn:
+    """Run the cells in a guarded process; nothing returns from here."""
+    guard.stand(control, orders)
+    code = 1
+    try:
+        own_streams()
+        code = _serve(control)
+    finally:
+        leave(code)
+
+
+def _serve(control: socket.socket) -> int:
+    import nbmlops.pipelines.execution.shell  # noqa: F401  # a second, in which the runner opens its stores
+
+    line = _line(control)
+    if not line:  # the runner thought better of it, or is gone
+        return 1
+    job = json.loads(line)
+    _settle_in(job)
+    send = _Wire(control).send
+    cells = _cells(job["kernel"])
+    cells.settle_in(functools.partial(send, event="output"))
+    send(event="end", **_executed(cells, job["cells"], send))
+    return 0
+
+
+def _cells(kernel_name: str) -> "Cells":
+    if kernel_name:
+        from nbmlops.pipelines.execution.kernel import KernelCells
+
+        return KernelCells(kernel_name)
+    from nbmlops.pipelines.execution.shell import ShellCells
+
+    return ready.pop() if ready else ShellCells()
+
+
+def _line(control: socket.socket) -> bytes:
+    read = bytearray()
+    while not read.endswith(b"\n"):
+        if not (more := control.recv(1 << 16)):
+            return b""
+        read += more
+    return bytes(read)
+
+
+class _Wire:
+    """Sends events, one at a time.
+
+    The runner acknowledges each when it has read all that was printed before: so prints and displays keep their order.
+    """
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._turn = threading.Lock()
+        self._owed = 0  # acknowledgements
+
+    def send(self, **event: Any) -> None:
+        line = json.dumps(event, default=repr).encode() + b"\n"
+        with self._turn, _without_interrupts():
+            _flush()
+            self._control.sendall(line)
+            self._owed += 1
+            while self._owed and (told := self._control.recv(self._owed)):
+                self._owed -= len(told)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Let no interrupt tear a line."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _executed(cells: "Cells", wanted: list[dict[str, Any]], send: Any) -> dict[str, Any]:
+    """Run the cells in their order, up to the first that fails or says that it is the last."""
+    for cell in wanted:
+        index, began = cell["index"], time.monotonic()
+        send(event="cell", cell=index, status="running", at=time.time())
+        ended = cells.run(index, cell["source"], cell["id"])
+        status = _status(ended, is_allowed=cell["may_fail"])
+        figures = {"seconds": time.monotonic() - began, "memory_bytes": _peak_bytes(), "at": time.time()}
+        send(event="cell", cell=index, status=status, count=ended.count, **figures)
+        if status == "failed" or ended.is_leaving:
+            return _last(index, ended, status)
+    return {"status": "ok"}
+
+
+def _status(ended: Ended, *, is_allowed: bool) -> str:
+    if not ended.ename or ended.is_leaving:
+        return "ok"
+    return "kept" if is_allowed and ended.ename not in ("KeyboardInterrupt", "SystemExit") else "failed"
+
+
+def _last(index: int, ended: Ended, status: str) -> dict[str, Any]:
+    """Tell the runner why no further cell runs."""
+    status = "left" if status == "ok" else "failed"
+    told = {"status": status, "cell": index, "count": ended.count, "traceback": list(ended.traceback)}
+    return told | {"ename": ended.ename, "reason": ended.reason, "ours": ended.ours}
+
+
+def _settle_in(job: dict[str, Any]) -> None:
+    """Make this process the one that a kernel in the notebook's folder would be."""
+    os.environ.pop("MLFLOW_RUN_ID", None)  # of a run above: a run of the notebook's own is meant
+    os.environ.update(job["environment"])
+    os.environ.setdefault("MPLBACKEND", INLINE)
+    os.chdir(job["folder"])
+    sys.argv[:] = [""]
+    sys.path[:] = [each for each in sys.path if each]  # the shell puts the working folder in front
+
+
+def own_streams() -> None:
+    """Let Python's streams be the pipes, so that everybody's lines come in the order in which they were written."""
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        raw = io.FileIO(fd, "w", closefd=False)
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def leave(code: int) -> NoReturn:
+    """End as a kernel does: exit hooks run, other threads are not waited for."""
+    import atexit
+
+    if error := sys.exception():
+        sys.excepthook(type(error), error, error.__traceback__)
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    _flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,94 @@
+"""A command handed to the warm server: it runs there as it would here, on this process' own streams."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+
+from nbmlops.pipelines.warm import place
+
+MODULE = "nbmlops.surfaces.warm"
+ANSWER_S = 5.0  # to say whether it takes a command
+
+
+def run(words: Sequence[str]) -> int | None:
+    """Run a command in a fork of the server; None when there is none, or when it would not be as here.
+
+    Signals that this process gets are passed on; when it dies, the command is told to end.
+    """
+    try:
+        connection = _connected()
+    except (OSError, PermissionError):
+        return None
+    with connection:
+        request = {"words": list(words), "folder": os.getcwd(), "environment": dict(os.environ)}
+        with contextlib.suppress(OSError):
+            place.send(connection, json.dumps(request).encode(), (0, 1, 2))
+            connection.settimeout(ANSWER_S)
+            answer, _ = place.receive(connection)
+            connection.settimeout(None)
+            if answer == b"taken":
+                return _followed(connection)
+            if answer:
+                sys.stderr.write(f"{answer.decode()}\n")
+        return None
+
+
+def leave_one(environment: Mapping[str, str]) -> None:
+    """Start a server for the commands to come, if there is none; it inherits nothing of ours but the environment."""
+    with contextlib.suppress(OSError, PermissionError), contextlib.suppress(ConnectionRefusedError), _connected():
+        return
+    with contextlib.suppress(OSError):
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", MODULE],
+            cwd="/",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            close_fds=True,
+            start_new_session=True,
+        )
+
+
+def _connected() -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(place.socket_path()))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _followed(connection: socket.socket) -> int | None:
+    with _passing_on(connection):
+        answer, _ = place.receive(connection)
+    if not answer:  # the server was ended from outside, and its commands with it
+        sys.stderr.write("The warm server that ran this command has gone.\n")
+        return 1
+    code = int(answer)
+    if code < 0:  # end as the command did
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+@contextlib.contextmanager
+def _passing_on(connection: socket.socket) -> Iterator[None]:
+    def pass_on(signum: int, _: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(bytes([signum]))
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(each, pass_on) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)

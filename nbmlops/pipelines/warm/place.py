@@ -1,0 +1,60 @@
+"""Where a warm server listens, and how a request to it is worded; nothing but Python's own library."""
+
+import hashlib
+import os
+import site
+import socket
+import struct
+import sys
+import tempfile
+from pathlib import Path
+
+OFF = "NBMLOPS_WARM"  # ``off``: neither ask a server nor leave one behind
+_LENGTH = struct.Struct("!I")
+
+
+def socket_path() -> Path:
+    """Name the socket of this user's server for this interpreter and what is installed in it.
+
+    Its folder is this user's alone: who may connect may run commands.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(runtime, "nbmlops") if runtime else Path(tempfile.gettempdir(), f"nbmlops-{os.getuid()}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner = folder.lstat()
+    if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not this user's alone")
+    return folder / f"warm-{_installation()}"
+
+
+def _installation() -> str:
+    """Name the interpreter and what is installed: the folders of packages change when one comes or goes."""
+    folders = [*site.getsitepackages(), site.getusersitepackages()]
+    stamps = [(each, os.stat(each).st_mtime_ns) for each in folders if os.path.isdir(each)]
+    return hashlib.sha256(repr((sys.executable, sys.version, stamps)).encode()).hexdigest()[:16]
+
+
+def is_wanted() -> bool:
+    """Say whether warm processes are wanted: not where they are off, nor in CI, whose commands leave nothing behind."""
+    return (
+        sys.platform == "linux"
+        and os.environ.get(OFF, "").lower() not in ("off", "0", "no", "false")
+        and not os.environ.get("CI")
+    )
+
+
+def send(connection: socket.socket, message: bytes, fds: tuple[int, ...] = ()) -> None:
+    """Send a message with its length, and descriptors along with the length."""
+    socket.send_fds(connection, [_LENGTH.pack(len(message))], fds)
+    connection.sendall(message)
+
+
+def receive(connection: socket.socket, n_fds: int = 0) -> tuple[bytes, list[int]]:
+    """Receive a message and its descriptors; empty when the other side has gone."""
+    head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, n_fds)
+    message = bytearray()
+    if len(head) == _LENGTH.size:
+        (length,) = _LENGTH.unpack(head)
+        while len(message) < length and (more := connection.recv(length - len(message))):
+            message += more
+    return bytes(message), list(fds)

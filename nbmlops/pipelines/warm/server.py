@@ -1,0 +1,187 @@
+"""The server's loop: one process, one thread, which forks a process for each command and tells its client the end."""
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import selectors
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nbmlops.pipelines.execution import worker
+from nbmlops.pipelines.warm import place
+from nbmlops.pipelines.warm.preload import Preloaded, preload
+
+IDLE_S = 1800.0  # without a command, after which a server ends
+LOOK_S = 60.0  # between two looks whether it is still the server of its socket
+
+Main = Callable[[Sequence[str]], int]
+
+
+def serve(main: Main) -> None:
+    """Serve until nobody has asked for a while, or what was imported has changed on disk.
+
+    Parameters
+    ----------
+    main
+        The command line: takes its words, gives an exit code.
+    """
+    path = place.socket_path()
+    with open(f"{path}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # there is one
+            return
+        server = Server(main, preload())
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+            listening.listen(64)
+            try:
+                server.run(listening, path)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+
+
+@dataclass
+class Server:
+    """The commands that run, by process; each with its client's connection."""
+
+    main: Main
+    preloaded: Preloaded
+    clients: dict[int, socket.socket] = field(default_factory=dict)
+
+    def run(self, listening: socket.socket, path: Path) -> None:
+        """Take commands, pass signals on, and tell ends; returns when it is time to end."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        os.set_blocking(wake_read, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        asked_at = time.monotonic()
+        with selectors.DefaultSelector() as ready:
+            ready.register(listening, selectors.EVENT_READ)
+            ready.register(wake_read, selectors.EVENT_READ)
+            while self.clients or (time.monotonic() - asked_at < IDLE_S and path.exists()):
+                for key, _ in ready.select(LOOK_S):
+                    if key.fileobj is listening:
+                        asked_at = time.monotonic()
+                        if not self._take(listening, ready):
+                            return
+                    elif key.fd == wake_read:
+                        with contextlib.suppress(BlockingIOError):
+                            os.read(wake_read, 64)
+                    else:
+                        self._pass_on(key.data, key.fileobj, ready)
+                self._reap(ready)
+
+    def _take(self, listening: socket.socket, ready: selectors.BaseSelector) -> bool:
+        """Take one request; False when this server is out of date and may end."""
+        connection, _ = listening.accept()
+        connection.settimeout(2.0)
+        try:
+            message, fds = place.receive(connection, 3)
+            request = json.loads(message)
+        except (OSError, ValueError):
+            connection.close()
+            return True
+        changed, differs = self.preloaded.changed(), self.preloaded.differs(request["environment"])
+        if changed or differs:
+            reason = f"{changed} has changed" if changed else f"{differs} is set otherwise than for the warm server"
+            with contextlib.suppress(OSError):
+                place.send(connection, f"cold: {reason}".encode())
+            connection.close()
+            _close(fds)
+            return not changed or bool(self.clients)
+        connection.settimeout(None)
+        pid = os.fork()
+        if pid == 0:
+            request["environment"] = {**self.preloaded.left, **request["environment"]}
+            _become(self.main, request, fds, [listening, connection, *self.clients.values()])
+        _close(fds)
+        self.clients[pid] = connection
+        with contextlib.suppress(OSError):
+            place.send(connection, b"taken")
+        ready.register(connection, selectors.EVENT_READ, pid)
+        return True
+
+    def _pass_on(self, pid: int, connection: Any, ready: selectors.BaseSelector) -> None:
+        """Pass a signal on to the command; a client that has gone ends it."""
+        try:
+            signums = connection.recv(16)
+        except OSError:
+            signums = b""
+        if pid not in self.clients:
+            return
+        for signum in signums or bytes([signal.SIGTERM]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+        if not signums:
+            ready.unregister(connection)
+
+    def _reap(self, ready: selectors.BaseSelector) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                if connection := self.clients.pop(pid, None):
+                    with contextlib.suppress(KeyError, ValueError):
+                        ready.unregister(connection)
+                    with contextlib.suppress(OSError):
+                        place.send(connection, str(os.waitstatus_to_exitcode(status)).encode())
+                    connection.close()
+
+
+def _become(main: Main, request: dict[str, Any], fds: list[int], of_server: list[socket.socket]) -> NoReturn:
+    """Be the process that the client would have been, and run its command."""
+    code = 1
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for each in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each_socket in of_server:
+            each_socket.close()
+        for target, fd in enumerate(fds):
+            os.dup2(fd, target)
+        _close(fds)
+        worker.own_streams()
+        os.chdir(request["folder"])
+        _take_environment(request["environment"])
+        sys.argv[:] = ["nbmlops", *request["words"]]
+        refresh()
+        code = main(request["words"])
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    finally:
+        worker.leave(code)
+
+
+def refresh() -> None:
+    """Give this process what a fork must not share with its parent: random numbers, its folder of temporary files."""
+    random.seed()
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()
+    tempfile.tempdir = None
+    time.tzset()
+
+
+def _take_environment(environment: dict[str, str]) -> None:
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
