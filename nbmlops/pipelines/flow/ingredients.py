@@ -43,6 +43,18 @@ class Ingredients:
         return sha([*told, self.parameters, self.inputs, self.environment])
 
 
+def restored(kept: Mapping[str, Any]) -> Ingredients:
+    """Build ingredients again from the JSON that `strict_json.plain` makes of them.
+
+    Examples
+    --------
+    >>> one = Ingredients("p/a", "notebook", ["a.ipynb"], [Part("cell 1", "d")], {"x": 1}, {}, "e")
+    >>> restored(plain(one)).key == one.key
+    True
+    """
+    return Ingredients(**{**kept, "source": [Part(**part) for part in kept["source"]]})
+
+
 @dataclass(frozen=True)
 class Published:
     """The result of a step instance that was published once, as it is kept.
