@@ -7,9 +7,7 @@ from nbmlops.pipelines.ci.plan import INSTALL, RESULTS, Input, WorkflowPlan, com
 from nbmlops.pipelines.ci.services import SUMMARY
 from nbmlops.pipelines.schedule import MONTH, WEEKDAY
 
-_NUMBERS = {
-    name: str(number) for field in (MONTH, WEEKDAY) for number, name in enumerate(field.names, start=field.low)
-}
+_NUMBERS = {name: str(number) for field in (MONTH, WEEKDAY) for number, name in enumerate(field.names, start=field.low)}
 _VENV = "python -m venv .nbmlops-venv\n. .nbmlops-venv/bin/activate\n"
 
 

@@ -101,9 +101,8 @@ def check(plan: WorkflowPlan) -> None:
     if not re.fullmatch(r"3\.\d{1,2}", plan.python_version):
         raise UsageError(f"{plan.python_version!r} is no version of Python as 3.12 is.")
     if plan.cron and not _is_cron(plan.cron):
-        raise UsageError(
-            f"{plan.cron!r} is no schedule of five fields.", 'For instance "30 2 * * *": at 2:30 each day.'
-        )
+        hint = 'Write five fields, as "30 2 * * *", without L.'
+        raise UsageError(f"CI systems do not know the schedule {plan.cron!r}.", hint)
     if plan.timezone not in available_timezones():
         raise UsageError(f"There is no time zone {plan.timezone!r}.", nearest(plan.timezone, available_timezones()))
     missing = [each.name for each in plan.parameters if each.is_required and each.name not in plan.values]

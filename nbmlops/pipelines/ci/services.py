@@ -98,9 +98,8 @@ def _write_reports(
 def _said(write: Callable[[], object], name: str, say: Callable[[str], object]) -> None:
     try:
         write()
-    except (OSError, ValueError) as exc:  # ValueError: a path that no system has
-        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
-        say(one_line(f"The job summary {name} was not written: {reason}.", 500))
+    except OSError as exc:
+        say(one_line(f"The job summary {name} was not written: {exc.strerror}.", 500))
 
 
 def _append(path: Path, runs: Sequence[NotebookRun]) -> None:

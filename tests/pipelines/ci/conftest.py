@@ -33,7 +33,14 @@ def failed() -> NotebookRun:
         CellTiming(5, "model.score(X, y)", 0.0, "pending"),
     )
     failure = Failure(
-        "raised", "no such column", 3, 2, "model.fit(X, y)", "model.fit(X, y)\nprint(1)", "KeyError", "Traceback\nKeyError"
+        "raised",
+        "no such column",
+        3,
+        2,
+        "model.fit(X, y)",
+        "model.fit(X, y)\nprint(1)",
+        "KeyError",
+        "Traceback\nKeyError",
     )
     return NotebookRun(
         "notebooks/train.ipynb", "out/train.ipynb", "4f1c8a20", "FAILED", 2.5, {"month": 3}, cells, failure=failure

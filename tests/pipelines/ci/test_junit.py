@@ -98,7 +98,12 @@ def test_a_run_that_ended_outside_of_its_cells_has_an_error_of_its_own(
     root = read(replace(failed, cells=cells, status="KILLED", failure=Failure("killed", "SIGKILL", cell)))
     suite = root.find("testsuite")
     assert suite is not None
-    assert (suite.get("errors"), suite.get("failures"), suite.get("skipped"), suite.get("tests")) == ("1", "0", "3", "4")
+    assert (suite.get("errors"), suite.get("failures"), suite.get("skipped"), suite.get("tests")) == (
+        "1",
+        "0",
+        "3",
+        "4",
+    )
     (case,) = [case for case in root.iter("testcase") if case.find("error") is not None]
     assert case.get("name") == name
 

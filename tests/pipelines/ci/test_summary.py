@@ -21,7 +21,23 @@ RENDERERS = {
     "markdown-it": MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render,
     "mistune": mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "url", "footnotes", "math"]),
 }
-OURS = {"h3", "h4", "p", "table", "thead", "tbody", "tr", "th", "td", "code", "pre", "strong", "em", "details", "summary"}
+OURS = {
+    "h3",
+    "h4",
+    "p",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "code",
+    "pre",
+    "strong",
+    "em",
+    "details",
+    "summary",
+}
 
 
 class Page(HTMLParser):
