@@ -163,6 +163,20 @@ def test_the_walk_itself_knows_the_two_nights_of_vienna() -> None:
             id="a step in a skipped hour does not exist",
         ),
         pytest.param(
+            "0-30/15 2 * * *",
+            "Europe/Vienna",
+            "2026-03-28T12:00Z",
+            ["03-30 02:00 +0200", "03-30 02:15 +0200", "03-30 02:30 +0200"],
+            id="a step over a range is no fixed time",
+        ),
+        pytest.param(
+            "*/40 2 * 10 sun",
+            "Europe/Vienna",
+            "2026-10-25T00:00Z",
+            ["10-25 02:40 +0200", "10-25 02:00 +0100", "10-25 02:40 +0100"],
+            id="a step in a repeated hour that is the last for months",
+        ),
+        pytest.param(
             "*/30 * * * *",
             "Europe/Vienna",
             "2026-10-25T00:15Z",
@@ -347,6 +361,7 @@ def test_a_job_of_every_minute_knows_no_moved_clock(tz: str, after: datetime) ->
         ("*/60 * * * *", "0 * * * *"),
         ("0 0 */10 * *", "0 0 1,11,21,31 * *"),
         ("0 0 l,15 * *", "0 0 15,L * *"),
+        ("0 0 29-31 2 *", "0 0 29 2 *"),
     ],
 )
 def test_two_ways_to_write_one_schedule(expression: str, same: str) -> None:
