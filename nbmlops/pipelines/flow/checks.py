@@ -8,7 +8,7 @@ from typing import Any
 from nbmlops.errors import UsageError, nearest
 from nbmlops.pipelines import contract
 from nbmlops.pipelines.contract import Parameter
-from nbmlops.pipelines.flow.declared import Pipeline, Step, read
+from nbmlops.pipelines.flow.declared import KINDS, Pipeline, Step, read
 from nbmlops.pipelines.flow.problems import Problem, refuse
 from nbmlops.pipelines.flow.references import CONTEXT, Reference, filled, references_in, whole
 from nbmlops.pipelines.flow.sources import Looking, Source, behind
@@ -61,7 +61,7 @@ def checked(settings: Settings, name: str, root: Path, parse_words: ParseWords |
     """
     pipeline, declared = read(settings, name)
     sources, missing = behind(pipeline, root, {"gates": settings.gates})
-    faulty = {problem.place[3] for problem in declared if len(problem.place) > 3}
+    faulty = _faulty(pipeline, declared)
     further = [
         problem
         for step in pipeline.steps
@@ -70,6 +70,20 @@ def checked(settings: Settings, name: str, root: Path, parse_words: ParseWords |
     ]
     refuse(settings, f"Pipeline {name}", [*declared, *(m for m in missing if m.place[3] not in faulty), *further])
     return Checked(replace(pipeline, steps=tuple(_typed(step, sources[step.name]) for step in pipeline.steps)), sources)
+
+
+def _faulty(pipeline: Pipeline, declared: Sequence[Problem]) -> set[str | int]:
+    """Collect the steps, by their number, that are declared too badly to be looked at further."""
+    at_heart = {(), *((kind,) for kind in KINDS)}
+    faulty = {each.place[3] for each in declared if len(each.place) > 3 and each.place[4:] in at_heart}
+    return faulty | {step.place[3] for step in pipeline.steps if not _is_readable(step)}
+
+
+def _is_readable(step: Step) -> bool:
+    try:
+        return bool(step.name) and step.references is not None
+    except UsageError:
+        return False
 
 
 def checked_schedule(settings: Settings, name: str, root: Path) -> NotebookSchedule:
@@ -122,7 +136,9 @@ def problems_of(
         yield from _parameter_problems(step, pipeline, sources)
     else:
         yield from _matrix_that_nothing_reads(step)
-    if step.kind == "verb" and parse_words:
+    if step.kind == "verb" and step.words[:2] == ("run", pipeline.name):
+        yield Problem((*step.place, "verb"), f"step {step.name} would run its own pipeline, and that one again.")
+    elif step.kind == "verb" and parse_words:
         yield from _word_problems(step, parse_words)
 
 
@@ -179,6 +195,9 @@ def _place_of(reference: Reference, step: Step) -> tuple[str | int, ...]:
 def _parameter_problems(step: Step, pipeline: Pipeline, sources: Mapping[str, Source]) -> Iterator[Problem]:
     declared = sources[step.name].parameters
     if declared is None:
+        for name in (*step.parameters, *step.matrix):
+            if not name.isidentifier():
+                yield Problem((*step.place, "parameters"), f"step {step.name}: {name!r} is no parameter's name.")
         return
     known = {parameter.name: parameter for parameter in declared}
     for name, value in step.parameters.items():

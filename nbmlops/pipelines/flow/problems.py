@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from nbmlops.errors import UsageError, nearest
 from nbmlops.pipelines.flow.references import NAME
-from nbmlops.project import Settings
+from nbmlops.project import Settings, line_of
 
 T = TypeVar("T")
 Place = tuple[str | int, ...]  # of a key in nbmlops.toml
@@ -56,5 +56,6 @@ def refuse(settings: Settings, what: str, problems: Sequence[Problem]) -> None:
         (one,) = problems
         raise UsageError(f"{settings.where(*one.place)}: {one.text}", one.hint)
     if problems:
+        problems = sorted(problems, key=lambda each: line_of(settings.text, each.place))
         lines = [f"{settings.where(*each.place)}: {each.text} {each.hint}".rstrip() for each in problems]
         raise UsageError("\n  ".join([f"{what} has {len(problems)} problems:", *lines]))

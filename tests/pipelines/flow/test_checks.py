@@ -63,6 +63,8 @@ TRAIN = notebook("ops.result(uri='m', auc=x)", tagged="rows: int = 10\nday: date
         (step(name="'a'", function="'steps:clean'"), "steps:clean needs a value for table"),
         (step(name="'a'", function="'steps:clean'", parameters="{ table = 't', depp = true }"), "Did you mean deep?"),
         (step(name="'a'", function="'steps:clean'", parameters="{ table = 3 }"), "table must be str, not 3"),
+        (step(name="'a'", verb="'run p'"), "step a would run its own pipeline"),
+        (step(name="'a'", function="'steps:anything'", parameters="{ 'x y' = 1 }"), "'x y' is no parameter's name"),
         (step(name="'a'", verb="'validate m'", matrix="{ gate = ['x'] }"), "nothing reads matrix.gate"),
         (step(name="'a'", verb="'status'") + step(name="'b'", verb="'show ${a.naem}'"), "Did you mean name?"),
         (train() + step(name="'b'", verb="'show ${a.ur}'"), "a gives no 'ur'.\n  Did you mean uri?"),
@@ -116,11 +118,19 @@ def test_all_faults_of_all_steps_stand_in_one_error(write_project: WriteProject,
         + step(name="'c'", notebook="'train.ipynb'", parameters="{ rows = 'x', day = 'y', z = 1 }")
     )
     text = told(write_project(toml, **{"train.ipynb": TRAIN}), tmp_path)
-    assert text.startswith("Pipeline p has 5 problems:")
-    assert text.count("nbmlops.toml, line ") == 5
+    assert text.startswith("Pipeline p has 6 problems:")
+    assert text.count("nbmlops.toml, line ") == 6
     assert "rows must be int" in text
     assert "day must be date" in text
     assert "no parameter 'z'" in text
+
+
+def test_faults_of_a_declaration_hide_none_of_what_lies_behind_it(write_project: WriteProject, tmp_path: Path) -> None:
+    toml = train(needs="['b']", retries="-1", pick="'best:auc'", parameters="{ rows = '${c.n}', dya = '${' }")
+    text = told(write_project(toml, **{"train.ipynb": TRAIN}), tmp_path)
+    assert text.count("nbmlops.toml, line ") == 5
+    toml = train(needs="['b']", retries="-1", parameters="{ rows = '${c.n}', dya = 'x' }")
+    assert "no parameter 'dya'" in told(write_project(toml, **{"train.ipynb": TRAIN}), tmp_path)
 
 
 def test_a_verbs_words_are_tried_as_they_stand_and_as_numbers(write_project: WriteProject, tmp_path: Path) -> None:

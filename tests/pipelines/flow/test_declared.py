@@ -137,7 +137,7 @@ def test_every_problem_is_told_at_once_in_one_error(write_project: WriteProject)
         "[[pipelines.p.steps]]\nname = '1st'\n"
     )
     told = problems(settings)
-    assert [each.split(":")[0] for each in told] == ["4", "7", "12", "14", "13", "10", "5"]
+    assert [each.split(":")[0] for each in told] == ["4", "5", "7", "10", "12", "13", "14"]
     with pytest.raises(UsageError, match="Pipeline p has 7 problems:"):
         declared(settings, "p")
 
