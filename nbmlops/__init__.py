@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nbmlops.surfaces.python import Operations
 
 __version__ = "0.1.0"
+Secret = str  # the annotation of a notebook's parameter that takes a reference to a secret
 
 
 def open(  # noqa: A001  # nbmlops.open() reads as what it does

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from typing import Any
 def plain(value: Any) -> Any:
     """Reduce a value to what strict JSON can hold.
 
-    Dataclasses become objects, times ISO 8601, paths text. JSON has no NaN or
+    Dataclasses become objects, times ISO 8601, paths and decimals text. JSON has no NaN or
     infinity, so these become the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``.
     Anything else becomes a short description of itself, never its content.
 
     Examples
     --------
+    >>> from datetime import datetime
     >>> plain({"auc": float("nan"), "at": datetime(2013, 1, 2)})
     {'auc': 'NaN', 'at': '2013-01-02T00:00:00'}
     """
@@ -29,9 +31,9 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    if isinstance(value, datetime | date):
+    if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, Path):
+    if isinstance(value, Path | Decimal):
         return str(value)
     if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a numpy scalar
         value = value.item()

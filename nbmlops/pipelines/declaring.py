@@ -5,6 +5,7 @@ import contextlib
 import io
 import re
 import tokenize
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -92,10 +93,11 @@ def parsed(source: str) -> tuple[list[ast.stmt], str]:
     >>> parsed("%matplotlib inline\nmonth = 1")[1]
     '\nmonth = 1'
     """
-    lines = source.splitlines()
+    lines = source.split("\n")
     while True:
         try:
-            return ast.parse("\n".join(lines)).body, "\n".join(lines)
+            with warnings.catch_warnings(action="ignore"):  # of the notebook's own style
+                return ast.parse("\n".join(lines)).body, "\n".join(lines)
         except SyntaxError as exc:
             place = (exc.lineno or 0) - 1
             if not (0 <= place < len(lines) and _MAGIC.match(lines[place])):
@@ -219,7 +221,8 @@ def _container(kind: str, inside: Sequence[ast.expr]) -> str:
 
 def _joined(kinds: Iterable[str]) -> str:
     """Join types, each once; whatever is joined with any is any."""
-    names = list(dict.fromkeys(kinds))
+    parts = [part for kind in kinds for part in members(ast.parse(kind, mode="eval").body)]
+    names = list(dict.fromkeys(map(ast.unparse, parts)))
     return "any" if "any" in names else " | ".join(names)
 
 

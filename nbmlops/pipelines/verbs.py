@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nbmlops.errors import UsageError
-from nbmlops.pipelines import contract
+from nbmlops.pipelines import contract, describing
 from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines.contract import Parameter
 from nbmlops.pipelines.notebook import NotebookRun
@@ -12,7 +12,9 @@ from nbmlops.verb import NotebookPath, Pairs, Rows, verb
 
 
 @verb
-def params(project: Project, notebook: NotebookPath) -> Rows[Parameter]:
+def params(
+    project: Project, notebook: NotebookPath, *, schema: bool = False
+) -> Rows[Parameter] | describing.ParameterSchema:
     """Show the parameters that a notebook declares.
 
     They are the assignments of the cell tagged ``parameters``: type from the
@@ -22,11 +24,13 @@ def params(project: Project, notebook: NotebookPath) -> Rows[Parameter]:
     ----------
     notebook
         Path of the notebook.
+    schema
+        Give them as a JSON Schema instead (draft 2020-12), for forms and checks.
 
     Returns
     -------
-    Rows of Parameter
-        In the order of the cell; empty without a tagged cell.
+    Rows of Parameter, or ParameterSchema
+        In the order of the cell; empty without a tagged cell. Secrets among the defaults are masked.
 
     Raises
     ------
@@ -50,7 +54,11 @@ def params(project: Project, notebook: NotebookPath) -> Rows[Parameter]:
 
     print(papermill.inspect_notebook($notebook))
     """
-    return Rows(nb.parameters_of(nb.read(project.path(notebook))))
+    path = project.path(notebook)
+    declared = nb.parameters_of(nb.read(path))
+    if schema:
+        return describing.ParameterSchema(describing.schema(declared, path.name))
+    return Rows(map(contract.public, declared))
 
 
 @verb

@@ -73,6 +73,8 @@ class Card:
 # ------------------------------------------------------------------ three forms
 def text(result: Any, prefix: str = "nbmlops ") -> str:
     """Show a result as text for a terminal; `prefix` begins the next command to type."""
+    if isinstance(result, Mapping):  # a document of JSON
+        return json_text(result)
     card = card_of(result)
     width = shutil.get_terminal_size((120, 24)).columns
     parts = [_wrapped(card.headline, width)] if card.headline else []
