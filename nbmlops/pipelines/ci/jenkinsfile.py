@@ -51,8 +51,8 @@ def _jenkins_parameter(each: Input) -> str:
     if each.kind == "boolean":
         return f"booleanParam({told}, defaultValue: {each.default})"
     if each.options:
-        chosen = [*([each.default] if each.default else [""]), *each.options]  # the first is the default
-        return f"choice({told}, choices: [{', '.join(map(groovy, dict.fromkeys(chosen)))}])"
+        ordered = dict.fromkeys([each.default, *each.options])  # the first is the default
+        return f"choice({told}, choices: [{', '.join(map(groovy, ordered))}])"
     return f"string({told}, defaultValue: {groovy(each.default)})"
 
 

@@ -115,9 +115,7 @@ def gitlab(plan: WorkflowPlan) -> str:
 
 
 def _gitlab_variable(each: Input) -> dict[str, Any]:
-    options = (*(() if each.default else ("",)), *each.options) if each.options else each.options
-    if each.kind == "boolean":
-        options = ("true", "false")
+    options = ("true", "false") if each.kind == "boolean" else each.options
     return {
         "value": _Quoted(each.default),
         "description": _Quoted(each.description),

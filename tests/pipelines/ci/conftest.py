@@ -12,6 +12,7 @@ HOSTILE = (
     "</code></details></summary><b>",
     "::error file=x::forged",
     "##[error]forged",
+    "a,line=9,b:c::d=e",
     "first\nsecond\r\nthird\rfourth",
     "]]><!-- & &amp; &#60; 'single' \"double\"",
     "[link](javascript:alert(1)) ![](x) www.evil.example a@b.example :tada: @ann #1 $x$",

@@ -254,6 +254,23 @@ def test_a_parameter_without_default_is_required_unless_its_value_is_given() -> 
         assert yaml.safe_load(text)["on"]["workflow_dispatch"]["inputs"]["n"]["required"] is is_required
 
 
+def test_inputs_whose_names_github_cannot_tell_apart_are_numbered() -> None:
+    names = ["n", "N", "größe", "parameter_3", "Parameter_2"]
+    plan = WorkflowPlan("a.ipynb", tuple(Parameter(name, "int", 1) for name in names))
+    inputs = yaml.safe_load(workflow("github", plan))["on"]["workflow_dispatch"]["inputs"]
+    assert len({name.lower() for name in inputs}) == len(names)
+    environment = environment_in("github", workflow("github", plan))
+    assert [*json.loads(environment["RUN_INPUTS"]).values()] == names
+
+
+def test_no_more_inputs_than_github_takes() -> None:
+    plan = WorkflowPlan("a.ipynb", tuple(Parameter(f"p{n}", "int", 1) for n in range(30)), {"p29": 7})
+    text = workflow("github", plan)
+    assert len(yaml.safe_load(text)["on"]["workflow_dispatch"]["inputs"]) == 25
+    assert "beyond 25: 5." in text
+    assert json.loads(environment_in("github", text)["RUN_VALUES"]) == {"p29": 7}
+
+
 @EVERY_SYSTEM
 def test_a_secret_is_no_input_and_comes_from_the_systems_store(to: str) -> None:
     text = workflow(to, PLAN)
