@@ -132,19 +132,13 @@ def parsed(expression: str) -> Schedule:
     """
     fields = _fields(expression)
     minute, hour, day, month, weekday = fields
-    minutes, hours, months, weekdays = (
-        MINUTE.values(minute),
-        HOUR.values(hour),
-        MONTH.values(month),
-        WEEKDAY.values(weekday),
-    )
     numbered = [item for item in day.split(",") if item.upper() != LAST_DAY]
     schedule = Schedule(
         expression=" ".join(fields),
-        times=tuple(time(h, m) for h in sorted(hours) for m in sorted(minutes)),
+        times=tuple(time(h, m) for h in sorted(HOUR.values(hour)) for m in sorted(MINUTE.values(minute))),
         days=DAY.values(",".join(numbered)) if numbered else frozenset(),
-        months=months,
-        weekdays=frozenset(number % 7 for number in weekdays),
+        months=MONTH.values(month),
+        weekdays=frozenset(number % 7 for number in WEEKDAY.values(weekday)),
         has_last_day=len(numbered) < len(day.split(",")),
         is_either_day="*" not in day and "*" not in weekday,
         is_fixed=not set("*/") & set(minute + hour),
@@ -168,21 +162,24 @@ class Field:
 
     def _span(self, item: str) -> range:
         span, slash, step = item.partition("/")
+        by = self._step(step) if slash else 1
+        low, high = self._ends(span)
+        if slash and span != "*" and "-" not in span:
+            hint = f"Write it as {span}-{self.high}/{step}."
+            raise self._refusal(f"have a range before the step, not {_short(item)}", hint)
+        return range(low, high + 1, by)
+
+    def _ends(self, span: str) -> tuple[int, int]:
+        if span == "*":
+            return self.low, self.high
         first, dash, last = span.partition("-")
-        if slash and not dash and span != "*":
-            self._number(span)
-            raise self._refusal(
-                f"have a range before the step, not {item!r}", f"Write it as {span}-{self.high}/{step}."
-            )
-        low, high = (
-            (self.low, self.high) if span == "*" else (self._number(first), self._number(last if dash else first))
-        )
+        low, high = self._number(first), self._number(last if dash else first)
         if self is WEEKDAY and low > high == 0:
-            high = 7  # fri-sun
+            return low, 7  # fri-sun
         if low > high:
-            parts = f"{first}-{self.high},{self.low}-{last}"
-            raise self._refusal(f"have ranges that ascend, not {item!r}", f"Write it as {parts}." if not slash else "")
-        return range(low, high + 1, self._step(step) if slash else 1)
+            hint = f"Write it as {first}-{self.high},{self.low}-{last}."
+            raise self._refusal(f"have ranges that ascend, not {_short(span)}", hint)
+        return low, high
 
     def _number(self, text: str) -> int:
         if text.lower() in self.names:
@@ -223,11 +220,9 @@ def _fields(expression: str) -> list[str]:
         return fields
     if len(fields) == 1 and fields[0].startswith("@"):
         raise UsageError(f"There is no schedule {_short(fields[0])}.", nearest(fields[0], ALIASES))
-    hint = (
-        "There is no field for seconds or years." if len(fields) in {6, 7} else "Write it like '30 2 * * *', or @daily."
-    )
+    way_out = "There is no field for seconds or years." if len(fields) in {6, 7} else "As '30 2 * * *', or @daily."
     what = "minute, hour, day of month, month, weekday"
-    raise UsageError(f"A schedule has five fields ({what}), and {_short(expression)} has {len(fields)}.", hint)
+    raise UsageError(f"A schedule has five fields ({what}), and {_short(expression)} has {len(fields)}.", way_out)
 
 
 def _refuse_never(schedule: Schedule) -> None:
