@@ -57,9 +57,6 @@ def _where(exc: Exception) -> str:
     """Word what is wrong with a file, and in which line."""
     if isinstance(exc, json.JSONDecodeError):
         return f", line {exc.lineno}: it is no JSON: {exc.msg}"
-    if isinstance(exc, tomllib.TOMLDecodeError):
-        line = re.search(r"\(at line (\d+), column \d+\)", str(exc))
-        return f"{f', line {line[1]}' if line else ''}: it is no TOML: {str(exc).partition(' (at ')[0]}"
     if isinstance(exc, RecursionError):
         return ": it is nested too deeply"
     return str(exc) if str(exc).startswith((",", ":")) else f": {str(exc).rstrip('.')}"
@@ -74,7 +71,12 @@ def _json(text: str) -> Any:
 
 
 def _toml(text: str) -> Any:
-    return tomllib.loads(text, parse_float=Number)
+    try:
+        return tomllib.loads(text, parse_float=Number)
+    except tomllib.TOMLDecodeError as exc:  # which ends "(at line 2, column 5)" or "(at end of document)"
+        line = re.search(r"\(at line (\d+), ", str(exc))
+        number = line[1] if line else text.rstrip().count("\n") + 1
+        raise RefusedError(f", line {number}: it is no TOML: {str(exc).partition(' (at ')[0]}") from None
 
 
 def _yaml(text: str) -> Any:
