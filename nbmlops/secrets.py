@@ -45,14 +45,15 @@ def read(text: str) -> str:
     return escaped if escaped.startswith((*_KINDS, ESCAPE)) else str.__str__(text)
 
 
-def resolved(reference: str) -> str:
+def resolved(reference: str, folder: Path = Path()) -> str:
     """Read the secret that a reference stands for; this process masks its value from now on.
 
     Parameters
     ----------
     reference
-        ``env:NAME``, or ``file:PATH``: relative to the working folder, ``~`` is the home. Line ends at
-        the end of a file do not count.
+        ``env:NAME``, or ``file:PATH``, where ``~`` is the home. Line ends at the end of a file do not count.
+    folder
+        Folder from which a relative path is meant; the working folder without it.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def resolved(reference: str) -> str:
     >>> resolved("env:TOKEN")
     's3cr3t-0815'
     """
-    secret = _secret(reference, Path())
+    secret = _secret(reference, folder)
     remember(secret)
     return secret
 

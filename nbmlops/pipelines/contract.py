@@ -9,7 +9,7 @@ from typing import Any
 
 from nbmlops.errors import UsageError, nearest
 from nbmlops.pipelines.declaring import SECRET, TAG, Parameter, declared, parsed
-from nbmlops.pipelines.spelling import Injection, injection, is_secret, references, spelled
+from nbmlops.pipelines.spelling import Injection, injection, is_secret, references, secret_values, spelled
 from nbmlops.pipelines.values import coerce
 from nbmlops.scrub import MASK, names_secret, scrub, shapes_in
 from nbmlops.secrets import Reference
@@ -27,6 +27,7 @@ __all__ = [
     "injection",
     "public",
     "references",
+    "secret_values",
     "secrets_in",
     "shown",
     "spelled",

@@ -66,6 +66,20 @@ def _references(value: Any) -> Iterator[str]:
             yield from _references(each)
 
 
+def secret_values(values: Mapping[str, Any]) -> list[str]:
+    """List the texts among values that are secrets and no references, for the scrubber to remember.
+
+    Examples
+    --------
+    >>> secret_values({"api_key": "s3cr3t", "token": Reference("env:TOKEN"), "stores": {"password": 12345}})
+    ['s3cr3t', '12345']
+    """
+    spellers = [_Speller(name) for name in values]
+    for speller, (name, value) in zip(spellers, values.items(), strict=True):
+        speller.spelled(value, name)
+    return [str(each) for speller in spellers for each in speller.kept_back]
+
+
 def spelled(value: Any) -> str:
     """Spell a checked value as a Python expression that needs no import.
 

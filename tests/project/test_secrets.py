@@ -37,6 +37,8 @@ def test_a_reference_is_read_and_its_value_masked(tmp_path: Path, monkeypatch: p
         for place in ("token", "~/token", f"{tmp_path}/token"):
             assert resolved(f"file:{place}") == "s3cr3t-of-file"
         assert scrub_text("s3cr3t-of-env s3cr3t-of-file") == "*** ***"
+        monkeypatch.chdir("/")
+        assert resolved("file:token", tmp_path) == "s3cr3t-of-file"
     assert missing(["env:TOKEN", "file:token"], tmp_path) == []
 
 
