@@ -46,6 +46,7 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     for variable in [name for name in os.environ if name.startswith(("NBMLOPS_", "MLFLOW_"))]:
         monkeypatch.delenv(variable)
     monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("nbmlops.scrub._remembered", ())  # a secret of one test is another's ordinary text
     monkeypatch.setenv("NBMLOPS_SENDER", "off")  # one for each test's folder would import MLflow hundreds of times
     home = tmp_path_factory.mktemp("home")
     for variable, folder in {
