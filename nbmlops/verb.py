@@ -7,6 +7,7 @@ function's signature, its docstring and the marks below.
 import functools
 import importlib
 import inspect
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ R = TypeVar("R")
 Row = TypeVar("Row")
 
 
+FENCE = "NBMLOPS_FENCE"  # the attempts at pipelines' steps that this process is part of: one, or one inside another
 MACHINE_ONLY = {"machine_only": True}  # metadata of a result's field that JSON has and a card leaves out
 
 
@@ -38,6 +40,13 @@ class Result:
     headline: ClassVar[Any] = ""
     subject: ClassVar[Any] = ""
     next_step: ClassVar[Any] = ""
+
+
+class Text(str, Result):
+    """What a verb that shows a text returns: the text itself, as it is."""
+
+    __slots__ = ()
+    headline = ""
 
 
 class Rows(tuple[Row, ...], Result):
@@ -106,17 +115,19 @@ ModelName = Annotated[str, Ref("model name")]
 AliasName = Annotated[str, Ref("alias")]
 EndpointName = Annotated[str, Ref("endpoint")]
 GateName = Annotated[str, Ref("gate")]
+JobRef = Annotated[str, Ref("job")]
 NotebookPath = Annotated[str, Ref("notebook")]
 AnyRef = Annotated[str, Ref("any")]
 DataRef = Annotated[Any, Ref("data", is_frame)]
 FittedModel = Annotated[Any, Ref("fitted model", is_model)]
 Pairs = Annotated[Mapping[str, Any], Ref("pair")]
+Values = Annotated[Mapping[str, Any], Ref("value", lambda _: True)]
 Numbers = Annotated[Mapping[str, float], Ref("number", is_number)]
 Figures = Annotated[Mapping[str, Any], Ref("figure", is_figure)]
 Tables = Annotated[Mapping[str, Any], Ref("table", is_table)]
 Command = Annotated[list[str], Ref("command")]
 
-BY_NAME = ("pair", "number", "figure", "table")  # nouns of arguments that are typed as name=value
+BY_NAME = ("pair", "value", "number", "figure", "table")  # nouns of arguments that are typed as name=value
 NAMED_BY_ITSELF = ("figure", "table")  # of these a bare variable or path is its own name
 
 
@@ -146,6 +157,7 @@ def verb(function: Callable[Concatenate[Project, P], R]) -> Callable[Concatenate
             return function(project, *args, **kwargs)
         if project.exists and name != "init":  # which may find the project of a folder above, and makes another
             _ledger(project).reach()
+            refuse_stale(project)
         started = time.monotonic()
         try:
             result = function(project, *args, **kwargs)
@@ -156,6 +168,25 @@ def verb(function: Callable[Concatenate[Project, P], R]) -> Callable[Concatenate
         return result
 
     return cast(Callable[Concatenate[Project, P], R], recorded)
+
+
+def refuse_stale(project: Project) -> None:
+    """Let nobody change anything for an attempt at a pipeline's step in whose place another one was begun.
+
+    What writes or governs asks when it begins, and again right before it registers or moves an alias. Costs nothing
+    outside of a step.
+
+    Raises
+    ------
+    ConflictError
+        This process is part of such an attempt.
+    """
+    for fence in os.environ.get(FENCE, "").split():
+        from nbmlops.ledger.steps import Steps, stale
+
+        if not project.open(Steps).is_current(fence):
+            job, _, rest = fence.partition("/")
+            raise stale(rest.rpartition("/")[0], job)
 
 
 def load(name: str) -> Callable[..., Any]:

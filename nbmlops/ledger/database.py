@@ -61,13 +61,13 @@ class Ledger:
         StoreError
             It is out of reach now, whatever it was when it was opened.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
             connection.execute(sa.select(EVENTS.c.seq).limit(1))
 
     # ------------------------------------------------------------------ events
     def append(self, draft: Draft) -> Event:
         """Give an event its place at the end of the chain; concurrent writers wait for each other."""
-        with self._reached(), self._engine.begin() as connection:
+        with self.writing() as connection:
             if connection.dialect.name != "sqlite":  # SQLite's transaction has the write lock already
                 connection.execute(sa.text("LOCK TABLE nbmlops_events IN EXCLUSIVE MODE"))
             newest = sa.select(EVENTS.c.seq, EVENTS.c.hash).order_by(EVENTS.c.seq.desc()).limit(1)
@@ -92,7 +92,7 @@ class Ledger:
             query = query.where(sa.or_(EVENTS.c.subject == subject, under))
         if outcome:
             query = query.where(EVENTS.c.outcome == outcome)
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [_event(row) for row in connection.execute(query)]
 
     def check_chain(self) -> int:
@@ -113,7 +113,7 @@ class Ledger:
 
         anchor = self._anchor()  # before the events: one that is appended meanwhile is then no loss
         oldest_first = sa.select(EVENTS).order_by(EVENTS.c.seq).execution_options(yield_per=1000)
-        with self._reading() as connection, connection.execute(oldest_first) as rows:
+        with self.reading() as connection, connection.execute(oldest_first) as rows:
             broken = first_break(counted(iter(rows)), anchor)
         if broken:
             raise ConflictError(
@@ -125,18 +125,18 @@ class Ledger:
     # --------------------------------------------------------------- endpoints
     def endpoints(self) -> list[dict[str, Any]]:
         """List the endpoints that are wanted, by name."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [row.record for row in connection.execute(sa.select(ENDPOINTS).order_by(ENDPOINTS.c.name))]
 
     def put_endpoint(self, name: str, record: dict[str, Any]) -> None:
         """Want an endpoint, in place of what had its name."""
-        with self._reached(), self._engine.begin() as connection:
+        with self.writing() as connection:
             connection.execute(ENDPOINTS.delete().where(ENDPOINTS.c.name == name))
             connection.execute(ENDPOINTS.insert().values(name=name, record=record))
 
     def remove_endpoint(self, name: str) -> None:
         """Want an endpoint no longer."""
-        with self._reached(), self._engine.begin() as connection:
+        with self.writing() as connection:
             connection.execute(ENDPOINTS.delete().where(ENDPOINTS.c.name == name))
 
     def close(self) -> None:
@@ -156,12 +156,19 @@ class Ledger:
             ) from exc
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction of its own, which writers of SQLite enter one by one."""
+        with self._reached(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection to read with."""
         with self._reached(), self._engine.connect() as connection:
             yield connection.execution_options(reads_only=True)
 
     def _migrate(self) -> None:
-        with self._reading() as connection:
+        with self.reading() as connection:
             if _revision(connection) == REVISIONS[-1]:
                 return
         with self._engine.begin() as connection:

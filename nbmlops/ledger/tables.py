@@ -7,7 +7,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaDa
 
 from nbmlops.ledger.events import MAX_SUBJECT
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003", "0004")
 VERSION_TABLE = "nbmlops_version"
 METADATA = MetaData()
 
@@ -34,4 +34,46 @@ ENDPOINTS = Table(
     METADATA,
     Column("name", String(200), primary_key=True),
     Column("record", JSON, nullable=False),
+)
+
+JOBS = Table(
+    "nbmlops_jobs",
+    METADATA,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(200), nullable=False, index=True),
+    Column("status", String(20), nullable=False, index=True),
+    Column("began_at", String(40), nullable=False, index=True),  # ISO 8601, UTC
+    Column("record", JSON, nullable=False),
+)
+
+STEPS = Table(  # one row for each attempt at a step of a pipeline
+    "nbmlops_steps",
+    METADATA,
+    Column("pipeline", String(200), primary_key=True),
+    Column("step", String(1000), primary_key=True),
+    Column("fence", Integer, primary_key=True, autoincrement=False),
+    Column("job", String(40), nullable=False, index=True),
+    Column("key", String(64), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("owner", String(200), nullable=False),
+    Column("began_at", String(40), nullable=False),  # ISO 8601, UTC
+    Column("ended_at", String(40), nullable=False),  # empty as long as it goes on
+    Column("run_id", String(64), nullable=False),
+    Column("error", JSON, nullable=False),
+    Column("record", JSON, nullable=False),
+)
+
+RESULTS = Table(  # what was published, under the fence of the attempt that did
+    "nbmlops_results",
+    METADATA,
+    Column("pipeline", String(200), primary_key=True),
+    Column("step", String(1000), primary_key=True),
+    Column("fence", Integer, primary_key=True, autoincrement=False),
+    Column("key", String(64), nullable=False),
+    Column("job", String(40), nullable=False),
+    Column("published_by", String(200), nullable=False),
+    Column("published_at", String(40), nullable=False),
+    Column("results", JSON, nullable=False),
+    Column("ingredients", JSON, nullable=False),
+    Column("files", JSON, nullable=False),  # what the results point to, as it was
 )

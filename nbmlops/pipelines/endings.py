@@ -13,9 +13,9 @@ from nbmlops.pipelines.notebook import Failure
 from nbmlops.scrub import scrub_text
 
 if TYPE_CHECKING:
-    from nbmlops.pipelines.engine import Plan
     from nbmlops.pipelines.execution.process import Worker
     from nbmlops.pipelines.execution.record import Record
+    from nbmlops.pipelines.planning import Plan
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
@@ -131,7 +131,7 @@ class _Place:
 
 
 def _timed_out(limit: str, plan: "Plan", place: _Place, hint: str) -> Ending:
-    what, seconds = (plan.notebook.name, plan.timeout_s) if limit == "run" else ("A cell", plan.cell_timeout_s)
+    what, seconds = (plan.notebook.name, plan.limits.run_s) if limit == "run" else ("A cell", plan.limits.cell_s)
     inside = "" if limit == "run" else f" of {plan.notebook.name}"
     message = f"{what}{inside} ran longer than {seconds:g} s and was ended{place.where()}."
     return Ending("FAILED", KernelError(message, hint), place.failure("timeout", message), message)

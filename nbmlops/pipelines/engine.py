@@ -1,42 +1,28 @@
-"""One headless run of a notebook, from its plan to its end in MLflow and on disk."""
+"""One headless run of a notebook, from its plan to its end in MLflow, in the ledger and on disk."""
 
 import contextlib
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nbmlops import secrets
 from nbmlops.errors import NbmlopsError
-from nbmlops.pipelines import endings
+from nbmlops.pipelines import contract, endings, jobs
 from nbmlops.pipelines import mlflow as record
 from nbmlops.pipelines import notebook as nb
-from nbmlops.pipelines.contract import shown
+from nbmlops.pipelines.execution.masked import Masked
 from nbmlops.pipelines.execution.process import Worker, ending_in_order
 from nbmlops.pipelines.execution.record import Log, Record, write
-from nbmlops.pipelines.jobs import RESULTS, only_writer, told_results
+from nbmlops.pipelines.planning import Plan
 from nbmlops.project import Project, actor
 from nbmlops.tracking import journal
 from nbmlops.tracking.capture import facts, ipython
 from nbmlops.tracking.capture.source import Executed, cells_of, executions_in
 from nbmlops.tracking.mlflow import Tracking
 from nbmlops.tracking.owner import owner_tags
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run that has been checked: nothing has happened yet."""
-
-    notebook: Path
-    content: nb.Content
-    given: Mapping[str, Any]
-    effective: Mapping[str, Any]
-    output: Path | None
-    timeout_s: float | None = None
-    cell_timeout_s: float | None = None
-    job: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
 
 @dataclass(frozen=True)
@@ -49,11 +35,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Begun:
-    """A run that MLflow knows, and where its output notebook will appear."""
+    """A run that MLflow and the ledger know, and where its output notebook will appear."""
 
     tracking: Tracking
     run: record.Begun
+    job: jobs.Job
     output: Path
+    folder: Path
     moment: facts.Moment
 
     @property
@@ -70,21 +58,26 @@ class Trace:
     prepared: nb.Prepared
     record: Record
     log: Log
+    masked: Masked = field(default_factory=Masked)
     end: dict[str, Any] = field(default_factory=dict)
 
     def follow(self, events: Iterator[dict[str, Any]]) -> None:
-        """Take every event: into the log first."""
-        total = max(self.prepared.numbers, default=0)
+        """Take every event: into the log first, and without secrets."""
         for event in events:
-            self.log.append(event)
-            self.record.take(event)
-            if event["event"] == "end":
-                self.end = event
-            elif event["event"] == "cell" and event["status"] != "running":
-                index = event["cell"]
-                if number := self.prepared.numbers[index]:
-                    line = f"cell {number}/{total}  {self.prepared.line(index)}  {event['seconds']:.1f} s"
-                    self.project.notify(line)
+            for each in self.masked.of(event):
+                self.take(each)
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Take one event."""
+        self.log.append(event)
+        self.record.take(event)
+        if event["event"] == "end":
+            self.end = event
+        elif event["event"] == "cell" and event["status"] != "running":
+            index, total = event["cell"], max(self.prepared.numbers, default=0)
+            if number := self.prepared.numbers[index]:
+                line = f"cell {number}/{total}  {self.prepared.line(index)}  {event['seconds']:.1f} s"
+                self.project.notify(line)
 
     def timings(self) -> tuple[nb.CellTiming, ...]:
         """Say how every code cell of the source went."""
@@ -101,41 +94,28 @@ def execute(project: Project, plan: Plan) -> Outcome:
     """Execute a plan as an MLflow run; its output notebook appears whole, also when a cell failed."""
     started = time.monotonic()
     prepared = nb.prepare(plan.content, plan.given)
-    folder = project.state("jobs", plan.job, "x").parent
+    folder = jobs.folder_of(project, plan.job)
     with ending_in_order(), _output(project, plan) as output, Worker() as worker:
-        worker.keep(folder / "log.jsonl")
-        begun = _begin(project, plan, output)
-        log = Log(folder / "log.jsonl", prepared.content, output)
-        trace = Trace(project, prepared, Record(prepared.content), log)
-        broken: BaseException | None = None
-        try:
-            job = _job(project, plan, begun, prepared, folder)
-            trace.follow(worker.execute(job, plan.timeout_s, plan.cell_timeout_s))
-        except BaseException as exc:  # noqa: BLE001  # the run's end tells of it, and it is raised again then
-            broken = exc
-            with contextlib.suppress(OSError):  # of a full disk, say: it is what broke off
-                trace.follow(worker.stop())
+        worker.keep(folder / jobs.LOG)
+        begun = _begin(project, plan, output, folder)
+        trace, broken = _followed(project, plan, begun, prepared, worker)
         ending = endings.judged(trace.record, prepared, trace.end, worker, plan, output, broken)
-        run = nb.NotebookRun(
-            notebook=_named(project, plan.notebook),
-            output=str(output),
-            run_id=begun.run_id,
-            status=ending.status,
-            duration_s=0.0,
-            parameters=shown(plan.effective),
-            job=plan.job,
-            reason=ending.reason,
-            failure=ending.failure,
-        )
         error = _finish(project, begun, plan, trace, ending)
-        log.close()
-    run = replace(
-        run,
-        status="FAILED" if error and ending.error is None else run.status,
+        trace.log.close()
+    run = nb.NotebookRun(
+        notebook=_named(project, plan.notebook),
+        output=str(output),
+        run_id=begun.run_id,
+        status="FAILED" if error and ending.error is None else ending.status,
         duration_s=round(time.monotonic() - started, 3),
+        parameters=plan.shown(),
         cells=trace.timings(),
-        results=told_results(folder),
+        job=plan.job,
+        results=jobs.told_in(folder),
+        reason=ending.reason,
+        failure=ending.failure,
     )
+    _keep(project, begun, run, error)
     return Outcome(run, error)
 
 
@@ -146,28 +126,67 @@ def _output(project: Project, plan: Plan) -> Iterator[Path]:
         name = f"{plan.notebook.stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{plan.job[:8]}.ipynb"
         yield project.state("runs", name)
     else:
-        with only_writer(project, plan.output):
+        with jobs.only_writer(project, plan.output):
             yield plan.output
 
 
-def _begin(project: Project, plan: Plan, output: Path) -> Begun:
+def _begin(project: Project, plan: Plan, output: Path, folder: Path) -> Begun:
     tracking = project.open(Tracking)
     moment = facts.begin(plan.notebook.parent)
-    run = record.begin(tracking, plan.notebook.stem, shown(plan.effective), _tags(project, plan))
-    return Begun(tracking, run, output, moment)
+    run = record.begin(tracking, plan.notebook.stem, plan.shown(), _tags(project, plan))
+    job = jobs.begin(
+        project,
+        job=plan.job,
+        name=plan.notebook.stem,
+        run_id=run.run_id,
+        output=str(output),
+        notebook=str(plan.notebook),
+        parameters=plan.shown(),
+        given=contract.shown(plan.given),
+        resumed=plan.resumed.job,
+    )
+    return Begun(tracking, run, job, output, folder, moment)
 
 
-def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared, folder: Path) -> dict[str, Any]:
+def _followed(
+    project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared, worker: Worker
+) -> tuple[Trace, BaseException | None]:
+    """Have the cells run; give what was heard, and what broke it off from our side."""
+    for reference in contract.references(plan.given):
+        with contextlib.chdir(plan.notebook.parent):
+            secrets.resolved(reference)  # so that this process masks its value
+    trace = Trace(
+        project, prepared, Record(prepared.content), Log(begun.folder / jobs.LOG, prepared.content, begun.output)
+    )
+    try:
+        for event in plan.resumed.events:  # of the cells that need not run again
+            trace.log.append(event)
+            trace.record.take(event)
+        job = _job(project, plan, begun, prepared)
+        trace.follow(worker.execute(job, plan.limits.run_s, plan.limits.cell_s))
+    except BaseException as exc:  # noqa: BLE001  # the run's end tells of it, and it is raised again then
+        with contextlib.suppress(OSError):  # of a full disk, say: it is what broke off
+            trace.follow(worker.stop())
+        return trace, exc
+    return trace, None
+
+
+def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared) -> dict[str, Any]:
     """Word the job of the process that runs the cells."""
     return {
         "folder": str(plan.notebook.parent),
         "kernel": nb.kernel_of(plan.content),
-        "cells": prepared.to_run(),
+        "cells": [cell for cell in prepared.to_run() if cell["index"] > plan.resumed.after],
+        "snapshot": {
+            "keep": str(begun.folder / jobs.SNAPSHOT),
+            "references": {name: each for name, each in plan.given.items() if isinstance(each, secrets.Reference)},
+            **plan.resumed.snapshot,
+        },
         "environment": {
             **prepared.environment,
             "NBMLOPS_PROJECT": str(project.root),
             "NBMLOPS_RUN": begun.run_id,
-            RESULTS: str(folder / "results.jsonl"),
+            jobs.RESULTS: str(begun.folder / jobs.RESULTS_FILE),
             journal.ABOVE: begun.run_id if begun.run.is_offline else "",
             ipython.NOTEBOOK: str(plan.notebook),
             "MLFLOW_TRACKING_URI": begun.tracking.uri,
@@ -179,16 +198,16 @@ def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared, fold
 
 def _tags(project: Project, plan: Plan) -> dict[str, str]:
     source = facts.source_tags(project.root, str(plan.notebook))
-    return source | owner_tags() | {"mlflow.user": actor(), "nbmlops.job": plan.job}
+    resumed = {"nbmlops.resumed": plan.resumed.job} if plan.resumed.job else {}
+    return source | owner_tags() | {"mlflow.user": actor(), "nbmlops.job": plan.job} | resumed
 
 
 def _named(project: Project, notebook: Path) -> str:
     return str(notebook.relative_to(project.root) if notebook.is_relative_to(project.root) else notebook)
 
 
-def _finish(
-    project: Project, begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending
-) -> BaseException | None:
+# ------------------------------------------------------------------------------ ends
+def _finish(project: Project, begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending) -> BaseException | None:
     """Give the run and its output notebook their end; what fails meanwhile never hides why the notebook failed.
 
     Gives the error that the whole ends with.
@@ -233,6 +252,20 @@ def _settle(begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending) -> n
     with nb.writing(begun.output):
         write(content, begun.output)
     return content
+
+
+def _keep(project: Project, begun: Begun, run: nb.NotebookRun, error: BaseException | None) -> None:
+    """Keep the job's end; a ledger that is away hides nothing that went wrong before."""
+    code = getattr(error, "exit_code", 1) if error else 0
+    cell = endings.named(run.failure) if run.failure and run.failure.cell is not None else ""
+    message = run.failure.message if run.failure else run.reason
+    job = replace(begun.job, status=run.status, duration_s=run.duration_s, cell=cell, message=message, exit_code=code)
+    try:
+        jobs.put(project, job)
+    except NbmlopsError as exc:
+        if error is None:
+            raise
+        error.add_note(f"and then: {exc}")
 
 
 _TOLD = {"ok": "ok", "kept": "ok", "failed": "failed", "running": "failed"}

@@ -1,20 +1,146 @@
-"""Jobs: what headless runs leave for one another, and the results that a notebook tells."""
+"""Jobs: the headless runs of a project, as its ledger keeps them, and their files in ``.nbmlops/jobs/``."""
 
 import contextlib
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nbmlops.errors import ConflictError, StoreError
-from nbmlops.project import Project
+from nbmlops.errors import ConflictError, NotFoundError, StoreError
+from nbmlops.project import STATE, Project
+from nbmlops.tracking.owner import owner_is_dead, owner_tags
+from nbmlops.verb import MACHINE_ONLY, Result
 
 RESULTS = "NBMLOPS_RESULTS"  # the file that a notebook's results go to, a line of JSON each
+LOG, RESULTS_FILE, SNAPSHOT = "log.jsonl", "results.jsonl", "snapshot.pkl"
+RUNNING, LOST = "RUNNING", "LOST"
+KEPT = 200  # folders of jobs; the oldest go first
+CANCEL_S = 20.0  # for a job that was told to end
 
 
+@dataclass(frozen=True)
+class Job(Result):
+    """One headless run; status is RUNNING, FINISHED, SKIPPED, FAILED, KILLED, or LOST when its process is gone.
+
+    `cell` is the one that failed, or that runs now; `parameters` are as given, without secrets.
+    """
+
+    job: str
+    name: str
+    status: str
+    began_at: datetime
+    duration_s: float
+    cell: str = ""
+    message: str = ""
+    run_id: str = ""
+    output: str = field(default="", metadata=MACHINE_ONLY)
+    notebook: str = field(default="", metadata=MACHINE_ONLY)
+    parameters: Mapping[str, Any] = field(default_factory=dict, metadata=MACHINE_ONLY)
+    given: Mapping[str, Any] = field(default_factory=dict, metadata=MACHINE_ONLY)
+    owner: Mapping[str, str] = field(default_factory=dict, metadata=MACHINE_ONLY)
+    resumed: str = field(default="", metadata=MACHINE_ONLY)
+    exit_code: int | None = field(default=None, metadata=MACHINE_ONLY)
+
+    @property
+    def headline(self) -> str:
+        """The job in one line."""
+        return f"{self.name} {self.status}, job {self.job[:8]}"
+
+    @property
+    def subject(self) -> str:
+        """How the ledger files it."""
+        return f"job/{self.job}"
+
+    @property
+    def next_step(self) -> str:
+        """Go on where it failed, or look at what it said."""
+        return f"{'resume' if self.status in ('FAILED', 'KILLED', LOST) else 'logs'} {self.job[:8]}"
+
+
+def begin(project: Project, **known: Any) -> Job:
+    """Keep a job that begins now, in this process."""
+    job = Job(status=RUNNING, began_at=datetime.now(UTC), duration_s=0.0, owner=owner_tags(), **known)
+    put(project, job)
+    return job
+
+
+def put(project: Project, job: Job) -> None:
+    """Keep a job as it is now.
+
+    Raises
+    ------
+    StoreError
+        The ledger is out of reach.
+    """
+    from nbmlops.ledger.jobs import Jobs
+
+    record = {name: value for name, value in vars(job).items() if name not in _COLUMNS}
+    began_at = job.began_at.isoformat()
+    project.open(Jobs).put(
+        {"id": job.job, "name": job.name[:200], "status": job.status, "began_at": began_at, "record": record}
+    )
+
+
+def newest(project: Project, limit: int | None = None, *, name: str = "", job: str = "") -> list[Job]:
+    """List jobs, newest first, each with the status that it truly has."""
+    from nbmlops.ledger.jobs import Jobs
+
+    return [_job(row) for row in project.open(Jobs).newest(limit, name=name, job=job)]
+
+
+def find(project: Project, job: str) -> Job:
+    """Find a job by the beginning of its id.
+
+    Raises
+    ------
+    NotFoundError
+        There is none.
+    ConflictError
+        Several begin so.
+    """
+    found = newest(project, job=job)
+    if not found:
+        raise NotFoundError(f"There is no job {job}.", "Look at those there are: `jobs`")
+    if len(found) > 1:
+        ids = ", ".join(each.job for each in found[:5])
+        raise ConflictError(f"{len(found)} jobs begin with {job}: {ids}.", "Give more of the id.")
+    return found[0]
+
+
+def folder_of(project: Project, job: str) -> Path:
+    """Give the folder of a job's files, making it; folders of the oldest jobs go."""
+    folder = project.state("jobs", job, "x").parent
+    others = sorted(folder.parent.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
+    for old in others[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def known_folder(project: Project, job: str) -> Path:
+    """Name the folder of a job's files, whether it is still there or not."""
+    return project.root / STATE / "jobs" / job
+
+
+def _job(row: Mapping[str, Any]) -> Job:
+    began_at = datetime.fromisoformat(row["began_at"])
+    job = Job(job=row["id"], name=row["name"], status=row["status"], began_at=began_at, **row["record"])
+    if job.status != RUNNING:
+        return job
+    duration_s = round((datetime.now(UTC) - began_at).total_seconds(), 3)
+    status = LOST if owner_is_dead(job.owner) else RUNNING
+    return Job(**{**vars(job), "status": status, "duration_s": duration_s})
+
+
+_COLUMNS = ("job", "name", "status", "began_at")
+
+
+# --------------------------------------------------------------------------- files
 @contextlib.contextmanager
 def only_writer(project: Project, output: Path) -> Iterator[None]:
     """Keep an output path for one run; the lock goes with its holder, however that ends.
@@ -41,21 +167,21 @@ def only_writer(project: Project, output: Path) -> Iterator[None]:
         yield
 
 
-def tell_results(values: Mapping[str, Any]) -> bool:
-    """Add to the results of the headless run that this process is part of; False where there is none."""
+def tell(told: Mapping[str, Any]) -> bool:
+    """Add to what the headless run that this process is part of tells; False where there is none."""
     path = os.environ.get(RESULTS)
     if not path:
         return False
     with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(dict(values)) + "\n")
+        file.write(json.dumps(dict(told)) + "\n")
     return True
 
 
-def told_results(folder: Path) -> dict[str, Any]:
+def told_in(folder: Path) -> dict[str, Any]:
     """Read the results that a run's notebook told; the last of a name counts."""
     results: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError):
-        for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in (folder / RESULTS_FILE).read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError):
                 results |= json.loads(line)
     return results

@@ -84,7 +84,9 @@ class NotebookRun(Result):
 
     @property
     def next_step(self) -> str:
-        """Look at its run."""
+        """Look at its run, or go on where it failed."""
+        if self.status in ("FAILED", "KILLED"):
+            return f"resume {self.job[:8]}"
         return f"show {self.run_id[:8]}" if self.run_id else f"run {self.notebook}"
 
 

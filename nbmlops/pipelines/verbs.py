@@ -1,14 +1,13 @@
-"""The verbs of headless notebooks: `params`, `run`."""
+"""The verbs of headless notebooks: `params`, `run`, `resume`, `cancel`."""
 
-from pathlib import Path
-
-from nbmlops.errors import UsageError
-from nbmlops.pipelines import contract, describing
+from nbmlops.pipelines import attempts, cancelling, contract, describing, planning, resuming
+from nbmlops.pipelines import jobs as known
 from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines.contract import Parameter
+from nbmlops.pipelines.jobs import Job
 from nbmlops.pipelines.notebook import NotebookRun
 from nbmlops.project import Project
-from nbmlops.verb import NotebookPath, Pairs, Rows, verb
+from nbmlops.verb import JobRef, NotebookPath, Pairs, Rows, verb
 
 
 @verb
@@ -67,33 +66,52 @@ def run(
     notebook: NotebookPath,
     *,
     parameters: Pairs = {},
+    file: str | None = None,
     output: str | None = None,
-    timeout: float | None = None,
+    timeout: str = "24h",
+    cell_timeout: str = "6h",
+    retries: int = 0,
+    backoff: str = "5s",
+    junit: str | None = None,
+    no_warm: bool = False,
     dry_run: bool = False,
 ) -> NotebookRun:
     """Run a notebook headlessly with checked parameters.
 
     Names and types are checked before anything starts. The notebook runs with
-    its own folder as working folder, as an MLflow run; its output notebook
-    is written also when a cell fails.
+    its own folder as working folder, as an MLflow run and as a job of the
+    ledger; its output notebook is written also when a cell fails. Processes
+    that a cell has left behind end with it.
 
     Parameters
     ----------
     notebook
         Path of the notebook.
     parameters
-        Values for its parameters, ``name=value``.
+        Values for its parameters, ``name=value``; a secret as a reference, ``token=env:TOKEN``.
+    file
+        JSON, TOML or YAML file of such values; those given one by one win.
     output
         Where the executed notebook goes; ``.nbmlops/runs/`` without it.
     timeout
-        Seconds that the whole notebook may take.
+        How long the whole notebook may take (``30s``, ``10m``, ``24h``), or ``never`` for no limit.
+    cell_timeout
+        How long one cell may take.
+    retries
+        How often to try again when it fails; a wrong parameter or a gate's no is not tried again.
+    backoff
+        How long to wait before the first retry; it doubles with each.
+    junit
+        JUnit file to write, a case for each cell.
+    no_warm
+        Import everything anew, instead of running in a fork of the warm server.
     dry_run
         Check everything, run nothing.
 
     Returns
     -------
     NotebookRun
-        Its run, its output, and how long each cell took.
+        Its run, its output, its results, and how long each cell took.
 
     Raises
     ------
@@ -103,6 +121,8 @@ def run(
         A cell raised; an error of nbmlops' own raised in a cell keeps its class and exit code.
     KernelError
         The kernel died or ran out of time.
+    ConflictError
+        Another run writes to that output now.
 
     Examples
     --------
@@ -124,30 +144,92 @@ def run(
         mlflow.log_params($parameters)
         papermill.execute_notebook($notebook, $output, parameters=$parameters)
     """
-    path = project.path(notebook).resolve()
-    content = nb.read(path)
-    declared = nb.parameters_of(content)
-    given = contract.checked(declared, parameters, path.name)
-    known = contract.effective(declared, given)
-    target = _output(project, path, output)
-    if timeout is not None and not timeout > 0:
-        raise UsageError(f"--timeout must be above 0 seconds, not {timeout:g}.")
+    del no_warm  # the command line has heeded it: here the process is there already
+    values = planning.given_values(parameters, file, project)
+    plan = planning.planned(project, notebook, values, output, planning.Limits.read(timeout, cell_timeout))
+    patience = attempts.Patience.read(retries, backoff)
     if dry_run:
-        return NotebookRun(str(path), str(target or ""), "", "PLANNED", 0.0, contract.shown(known))
-    from nbmlops.pipelines.engine import Plan, execute
-
-    outcome = execute(project, Plan(path, content, given, known, target, timeout))
-    if outcome.error:
-        raise outcome.error
-    return outcome.run
+        return NotebookRun(str(plan.notebook), str(plan.output or ""), "", "PLANNED", 0.0, plan.shown())
+    return attempts.attempted(project, plan, patience, junit)
 
 
-def _output(project: Project, notebook: Path, output: str | None) -> Path | None:
-    if output is None:
-        return None
-    path = project.output(output).resolve()
-    if path == notebook:
-        raise UsageError(f"The output may not overwrite the notebook {notebook.name} itself.", "Give -o another path.")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; -o takes the output notebook's path.", f"-o {output}/{notebook.name}")
-    return path
+@verb
+def resume(
+    project: Project, job: JobRef | None = None, *, junit: str | None = None, dry_run: bool = False
+) -> NotebookRun:
+    """Go on with a failed run at the cell that failed.
+
+    The variables come from a snapshot that was taken after the last cell that
+    went well, where one could be taken; else the notebook runs from its start.
+    Either is told, with the reason. The parameters are those of the failed run.
+
+    Parameters
+    ----------
+    job
+        The job's id, or the beginning of it; the last failed one without it.
+    junit
+        JUnit file to write, a case for each cell.
+    dry_run
+        Say what would run again, and why; run nothing.
+
+    Returns
+    -------
+    NotebookRun
+        The new run, whose output has the earlier cells' outputs too.
+
+    Raises
+    ------
+    NotFoundError
+        No job failed, or there is none of that id.
+    ConflictError
+        It did not fail, or a cell or parameter before the failed one has changed since.
+
+    Examples
+    --------
+    >>> from nbmlops.project import Project
+    >>> resume(getfixture("project"))
+    Traceback (most recent call last):
+    nbmlops.errors.NotFoundError: No job has failed, so there is nothing to resume.
+    """
+    failed = resuming.failed_job(project, job)
+    plan, reason = resuming.planned(project, failed)
+    project.notify(reason)
+    if dry_run:
+        return NotebookRun(
+            str(plan.notebook), str(plan.output or ""), "", "PLANNED", 0.0, plan.shown(), job=failed.job, reason=reason
+        )
+    return attempts.attempted(project, plan, attempts.Patience(), junit)
+
+
+@verb
+def cancel(project: Project, job: JobRef, *, dry_run: bool = False) -> Job:
+    """End a job that runs now: its cell is interrupted, its run ends KILLED, its output is written.
+
+    Parameters
+    ----------
+    job
+        The job's id, or the beginning of it.
+    dry_run
+        Look whether it runs, end nothing.
+
+    Returns
+    -------
+    Job
+        The job as it has ended.
+
+    Raises
+    ------
+    NotFoundError
+        There is none of that id.
+    ConflictError
+        It does not run, or runs on another machine.
+
+    Examples
+    --------
+    >>> from nbmlops.project import Project
+    >>> cancel(getfixture("project"), "0f3a")
+    Traceback (most recent call last):
+    nbmlops.errors.NotFoundError: There is no job 0f3a.
+      Look at those there are: `jobs`
+    """
+    return cancelling.cancelled(project, known.find(project, job), dry_run=dry_run)

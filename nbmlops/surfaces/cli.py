@@ -13,7 +13,7 @@ from nbmlops import __version__
 from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project
 
-WARM = ("run",)
+WARM = ("run", "resume")
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -73,6 +73,8 @@ class Card:
 # ------------------------------------------------------------------ three forms
 def text(result: Any, prefix: str = "nbmlops ") -> str:
     """Show a result as text for a terminal; `prefix` begins the next command to type."""
+    if isinstance(result, str):
+        return str(result)
     if isinstance(result, Mapping):  # a document of JSON
         return json_text(result)
     card = card_of(result)
@@ -89,6 +91,8 @@ def text(result: Any, prefix: str = "nbmlops ") -> str:
 
 def to_html(result: Any, prefix: str = "%mlops ") -> str:
     """Show a result as one inline HTML element of at most 100 kB, everything escaped."""
+    if isinstance(result, str):
+        return f"<pre>{html.escape(result[: MAX_HTML_BYTES // 6])}</pre>"
     card, rows = card_of(result), MAX_ROWS
     while len((page := _html(card, rows, prefix)).encode()) > MAX_HTML_BYTES and rows > 1:
         rows //= 2

@@ -21,6 +21,8 @@ from nbmlops.pipelines.execution import guard, worker
 GRACE_S = 2.0  # from an interrupt, which leaves a traceback in the notebook, to the end by force
 LAST_S = 3.0  # from that to giving up on the guard's word
 CHUNK = 1 << 16
+# A notebook's folder must not shadow modules while ours are loaded; the other is what kernels are started with.
+OPTIONS = ("-P", "-Xfrozen_modules=off")
 Event = dict[str, Any]
 
 
@@ -175,8 +177,7 @@ def start(
     if worker.ready:
         return Forked(control, orders, streams, close)
     return subprocess.Popen(
-        # -P: a notebook's folder must not shadow modules while ours are loaded
-        [sys.executable, "-P", "-m", "nbmlops.pipelines.execution.worker", str(control.fileno()), str(orders)],
+        [sys.executable, *OPTIONS, "-m", "nbmlops.pipelines.execution.worker", str(control.fileno()), str(orders)],
         stdin=subprocess.DEVNULL,
         stdout=streams["stdout"],
         stderr=streams["stderr"],

@@ -74,8 +74,9 @@ class ShellCells:
         self.shell.init_environment()
         if "" not in sys.path:
             sys.path.insert(0, "")
-        self._loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self._loop)
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.environment = dict(os.environ)  # before any cell changed it
 
     @property
     def namespace(self) -> dict[str, Any]:
@@ -86,13 +87,13 @@ class ShellCells:
     def run(self, index: int, source: str, cell_id: str | None) -> Ended:
         """Run a cell; an interrupt ends it, wherever it arrives."""
         self._kernel.set_parent([], {"header": {"msg_id": str(index)}})
-        task = self._loop.create_task(self._executed(source, cell_id))
+        task = self.loop.create_task(self._executed(source, cell_id))
         try:
-            error = self._loop.run_until_complete(task)
+            error = self.loop.run_until_complete(task)
         except KeyboardInterrupt as interrupt:  # while the cell awaited something
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
-                self._loop.run_until_complete(task)
+                self.loop.run_until_complete(task)
             error = interrupt
         count = self.shell.execution_count - 1
         return Ended(count) if error is None else _failed(count, error, self.shell._last_traceback or ())

@@ -16,8 +16,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from nbmlops.pipelines.execution import guard
 from nbmlops.pipelines.execution.ended import Ended
@@ -57,7 +58,11 @@ def _serve(control: socket.socket) -> int:
     send = _Wire(control).send
     cells = _cells(job["kernel"])
     cells.settle_in(functools.partial(send, event="output"))
-    send(event="end", **_executed(cells, job["cells"], send))
+    keep = _keeper(cells, job["snapshot"], send)
+    if told := _restored(cells, job["snapshot"]):
+        send(event="end", **told)
+        return 1
+    send(event="end", **_executed(cells, job["cells"], send, keep))
     return 0
 
 
@@ -111,7 +116,46 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _executed(cells: "Cells", wanted: list[dict[str, Any]], send: Any) -> dict[str, Any]:
+def _restored(cells: "Cells", wanted: dict[str, Any]) -> dict[str, Any]:
+    """Bring back the variables of a snapshot, where the job goes on from one; say what is in the way of it."""
+    if "digest" not in wanted:
+        return {}
+    from nbmlops.pipelines.execution import snapshot
+
+    try:
+        snapshot.restore(Path(wanted["path"]), wanted["digest"], cast("ShellCells", cells))
+    except Exception as exc:  # noqa: BLE001  # the runner tells of it
+        return {"status": "unrestored", "reason": f"{type(exc).__name__}: {exc}"}
+    if settings := snapshot.settings_in(wanted["sources"]):
+        cells.run(-1, settings, None)
+    return {}
+
+
+def _keeper(cells: "Cells", wanted: dict[str, Any], send: Any) -> Callable[[int], None]:
+    """Make what takes a snapshot after a cell that went well, where the runner wants any."""
+    if "keep" not in wanted or not hasattr(cells, "namespace"):
+        return lambda _: None
+    from nbmlops.pipelines.execution import snapshot
+
+    since, shell_cells = time.monotonic(), cast("ShellCells", cells)
+
+    def keep(index: int) -> None:
+        nonlocal since
+        try:
+            seconds = time.monotonic() - since
+            digest = snapshot.take(Path(wanted["keep"]), shell_cells, seconds, wanted["references"])
+        except snapshot.Unfit as exc:
+            send(event="unkept", cell=index, reason=str(exc))
+        except OSError as exc:  # the disk may be full: nothing that the notebook has to do with
+            send(event="unkept", cell=index, reason=exc.strerror or str(exc))
+        else:
+            send(event="snapshot", cell=index, digest=digest)
+            since = time.monotonic()
+
+    return keep
+
+
+def _executed(cells: "Cells", wanted: list[dict[str, Any]], send: Any, keep: Callable[[int], None]) -> dict[str, Any]:
     """Run the cells in their order, up to the first that fails or says that it is the last."""
     for cell in wanted:
         index, began = cell["index"], time.monotonic()
@@ -122,6 +166,8 @@ def _executed(cells: "Cells", wanted: list[dict[str, Any]], send: Any) -> dict[s
         send(event="cell", cell=index, status=status, count=ended.count, **figures)
         if status == "failed" or ended.is_leaving:
             return _last(index, ended, status)
+        if cell is not wanted[-1]:
+            keep(index)
     return {"status": "ok"}
 
 

@@ -13,6 +13,7 @@ from types import FrameType
 from nbmlops.pipelines.warm import place
 
 MODULE = "nbmlops.surfaces.warm"
+OPTIONS = ("-P", "-Xfrozen_modules=off")  # as kernels are started
 ANSWER_S = 5.0  # to say whether it takes a command
 
 
@@ -45,7 +46,7 @@ def leave_one(environment: Mapping[str, str]) -> None:
         return
     with contextlib.suppress(OSError):
         subprocess.Popen(
-            [sys.executable, "-P", "-m", MODULE],
+            [sys.executable, *OPTIONS, "-m", MODULE],
             cwd="/",
             env=environment,
             stdin=subprocess.DEVNULL,

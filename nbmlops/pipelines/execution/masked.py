@@ -1,0 +1,63 @@
+"""What a cell sends without the secrets in it, also where one arrives in two pieces."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from nbmlops.scrub import scrub_text
+
+HELD = 4096  # characters of a line without an end that are held back, for a secret may go on in the next piece
+Event = dict[str, Any]
+
+
+class Masked:
+    """Masks events; printed text goes on by whole lines, the rest of it before the next event."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[Event, str]] = {}
+
+    def of(self, event: Event) -> Iterator[Event]:
+        """Give what of an event, and of those before it, may go on."""
+        if event["event"] == "output" and event["kind"] == "stream":
+            yield from self._printed(event)
+            return
+        for held, text in self._held.values():
+            yield _with(held, scrub_text(text))
+        self._held.clear()
+        yield scrubbed(event)
+
+    def _printed(self, event: Event) -> Iterator[Event]:
+        name, text = event["content"]["name"], event["content"]["text"]
+        if name in self._held:
+            text = self._held.pop(name)[1] + text
+        whole, end, rest = text.rpartition("\n")
+        if len(rest) > HELD:
+            whole, end, rest = text, "", ""
+        if whole or end:
+            yield _with(event, scrub_text(whole + end))
+        if rest:
+            self._held[name] = (event, rest)
+
+
+def scrubbed(value: Any) -> Any:
+    """Mask the texts in a value of JSON; pictures and the like hold none.
+
+    Examples
+    --------
+    >>> scrubbed({"text": "postgresql://ops:hunter2@db/ledger", "n": 1})
+    {'text': 'postgresql://ops:***@db/ledger', 'n': 1}
+    """
+    if isinstance(value, str):
+        return scrub_text(value)
+    if isinstance(value, list):
+        return [scrubbed(each) for each in value]
+    if isinstance(value, dict):
+        return {key: each if _is_binary(key) else scrubbed(each) for key, each in value.items()}
+    return value
+
+
+def _is_binary(key: str) -> bool:
+    return (key.startswith(("image/", "audio/", "video/")) and key != "image/svg+xml") or key == "buffers"
+
+
+def _with(event: Event, text: str) -> Event:
+    return {**event, "content": {**event["content"], "text": text}}
