@@ -1,6 +1,7 @@
 """The registry side of MLflow: versions, aliases, logged models, downloads; and nothing that loads a model."""
 
 import contextlib
+import functools
 import importlib.metadata
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -14,6 +15,7 @@ from nbmlops.project import Project
 from nbmlops.registry.versions import CHAMPION, ModelVersion, parse_reference
 from nbmlops.tracking.mlflow import Tracking, translated
 from nbmlops.tracking.owner import owner_tags
+from nbmlops.verb import refuse_stale
 
 # Stock MLflow writes this note into a local store's own files when somebody loads a version; it is no part of a model.
 NOTE = "registered_model_meta"
@@ -34,14 +36,15 @@ class Source:
 class Registry:
     """A project's registered models."""
 
-    def __init__(self, tracking: Tracking) -> None:
+    def __init__(self, tracking: Tracking, before_writing: Callable[[], None] = lambda: None) -> None:
         self._tracking = tracking
         self._client = tracking.client
+        self._before_writing = before_writing
 
     @classmethod
     def of(cls, project: Project) -> Self:
         """Use the project's tracking store; MLflow keeps both behind one address."""
-        return cls(project.open(Tracking))
+        return cls(project.open(Tracking), functools.partial(refuse_stale, project))
 
     # ---------------------------------------------------------------- reading
     def names(self) -> list[str]:
@@ -131,11 +134,13 @@ class Registry:
     # ---------------------------------------------------------------- writing
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias at a version."""
+        self._before_writing()
         with translated(f"The alias {alias!r}"):
             self._client.set_registered_model_alias(name, alias, version)
 
     def create_version(self, name: str, source: Source, tags: Mapping[str, str]) -> ModelVersion:
         """Make a logged model the next version of a name."""
+        self._before_writing()
         with translated("The new version"):
             try:
                 self._client.create_registered_model(name)
