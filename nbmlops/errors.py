@@ -61,13 +61,6 @@ class NbmlopsError(Exception):
         return f"{type(self).__name__}: {self}".splitlines()
 
 
-class SkipNotebook(NbmlopsError):  # noqa: N818  # no error: it ends a notebook well
-    """The rest of a notebook is not needed; a headless run that ends so has succeeded."""
-
-    exit_code = 0
-    http_status = 200
-
-
 class UsageError(NbmlopsError):
     """An ill-formed request or an unknown parameter."""
 

@@ -48,10 +48,10 @@ VERBS: dict[str, Entry] = {
     "params": Entry("nbmlops.pipelines.verbs:params", "Show the parameters that a notebook declares.", "read", "pipeline"),
     "run": Entry("nbmlops.pipelines.verbs:run", "Run a notebook headlessly with checked parameters.", "write", "pipeline"),
     "result": Entry("nbmlops.pipelines.telling:result", "Tell results of this notebook to the run or pipeline that it is part of.", "session", "pipeline"),
-    "skip": Entry("nbmlops.pipelines.telling:skip", "Leave out the rest of the notebook: there is nothing to do, and that is success.", "session", "pipeline"),
+    "skip": Entry("nbmlops.pipelines.telling:skip", "Leave out the rest of the notebook, which is then a success.", "session", "pipeline"),
     "jobs": Entry("nbmlops.pipelines.reading:jobs", "List headless runs, newest first, with the status that each truly has.", "read", "pipeline"),
     "logs": Entry("nbmlops.pipelines.reading:logs", "Show what a job's cells printed, also while it runs.", "read", "pipeline"),
     "resume": Entry("nbmlops.pipelines.verbs:resume", "Go on with a failed run at the cell that failed.", "write", "pipeline"),
-    "cancel": Entry("nbmlops.pipelines.verbs:cancel", "End a job that runs now: its cell is interrupted, its run ends KILLED, its output is written.", "write", "pipeline"),
+    "cancel": Entry("nbmlops.pipelines.verbs:cancel", "End a job that runs now.", "write", "pipeline"),
 }
 # fmt: on

@@ -18,6 +18,7 @@ from nbmlops.pipelines.execution.process import Worker, ending_in_order
 from nbmlops.pipelines.execution.record import Log, Record, write
 from nbmlops.pipelines.planning import Plan
 from nbmlops.project import Project, actor
+from nbmlops.scrub import masking
 from nbmlops.tracking import journal
 from nbmlops.tracking.capture import facts, ipython
 from nbmlops.tracking.capture.source import Executed, cells_of, executions_in
@@ -140,7 +141,7 @@ def _begin(project: Project, plan: Plan, output: Path, folder: Path) -> Begun:
         name=plan.notebook.stem,
         run_id=run.run_id,
         output=str(output),
-        notebook=str(plan.notebook),
+        notebook=_named(project, plan.notebook),
         parameters=plan.shown(),
         given=contract.shown(plan.given),
         resumed=plan.resumed.job,
@@ -152,23 +153,25 @@ def _followed(
     project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared, worker: Worker
 ) -> tuple[Trace, BaseException | None]:
     """Have the cells run; give what was heard, and what broke it off from our side."""
-    for reference in contract.references(plan.given):
-        with contextlib.chdir(plan.notebook.parent):
-            secrets.resolved(reference)  # so that this process masks its value
+    hidden = [secrets.resolved(each, plan.notebook.parent) for each in contract.references(plan.given)]
     trace = Trace(
         project, prepared, Record(prepared.content), Log(begun.folder / jobs.LOG, prepared.content, begun.output)
     )
+    with masking(hidden + contract.secret_values(plan.effective)):
+        return trace, _heard(plan, _job(project, plan, begun, prepared), trace, worker)
+
+
+def _heard(plan: Plan, job: dict[str, Any], trace: Trace, worker: Worker) -> BaseException | None:
     try:
         for event in plan.resumed.events:  # of the cells that need not run again
             trace.log.append(event)
             trace.record.take(event)
-        job = _job(project, plan, begun, prepared)
         trace.follow(worker.execute(job, plan.limits.run_s, plan.limits.cell_s))
     except BaseException as exc:  # noqa: BLE001  # the run's end tells of it, and it is raised again then
         with contextlib.suppress(OSError):  # of a full disk, say: it is what broke off
             trace.follow(worker.stop())
-        return trace, exc
-    return trace, None
+        return exc
+    return None
 
 
 def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared) -> dict[str, Any]:

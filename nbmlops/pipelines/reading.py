@@ -33,6 +33,14 @@ def jobs(project: Project, *, name: str = "", limit: int = 20) -> Rows[Job]:
     --------
     >>> jobs(getfixture("project"))
     ()
+
+    Plain code
+    ----------
+    import mlflow
+
+    mlflow.set_tracking_uri($tracking)
+    runs = mlflow.search_runs(experiment_names=[$experiment], max_results=$limit)
+    print(runs[["tags.mlflow.source.name", "status", "start_time"]])
     """
     return Rows(known.newest(project, limit, name=name))
 
@@ -64,6 +72,14 @@ def logs(project: Project, job: JobRef | None = None, *, follow: bool = False) -
     Traceback (most recent call last):
     nbmlops.errors.NotFoundError: There are no jobs yet.
       Run a notebook: `run NOTEBOOK`
+
+    Plain code
+    ----------
+    import nbformat
+
+    for cell in nbformat.read($job, as_version=4).cells:
+        for output in cell.get("outputs", ()):
+            print(output.get("text", ""))
     """
     found = known.find(project, job) if job else next(iter(known.newest(project, 1)), None)
     if found is None:

@@ -1,11 +1,13 @@
 """What a notebook tells the headless run that it is part of: the verbs `result` and `skip`."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nbmlops.errors import SkipNotebook, UsageError
+from nbmlops.errors import UsageError
 from nbmlops.pipelines import jobs
+from nbmlops.pipelines.execution.ended import SkipNotebook
 from nbmlops.project import Project
 from nbmlops.strict_json import plain
 from nbmlops.verb import Result, Values, verb
@@ -50,6 +52,12 @@ def result(project: Project, values: Values) -> Told:  # noqa: ARG001  # the run
     --------
     >>> result(getfixture("project"), {"rows": 3}).results
     {'rows': 3}
+
+    Plain code
+    ----------
+    import mlflow
+
+    mlflow.log_dict($values, "results.json")
     """
     if not values:
         raise UsageError("There is no result to tell.", "result model_uri=runs:/…/model rows=1000")
@@ -67,22 +75,37 @@ def result(project: Project, values: Values) -> Told:  # noqa: ARG001  # the run
 
 @verb
 def skip(project: Project, reason: str) -> None:  # noqa: ARG001  # as above
-    """Leave out the rest of the notebook: there is nothing to do, and that is success.
+    """Leave out the rest of the notebook, which is then a success.
 
     Parameters
     ----------
     reason
         Why; the run, its pipeline and the log tell it.
 
+    Returns
+    -------
+    None
+        Never: it ends the cell. A headless run that ends so is SKIPPED, with exit code 0.
+
     Raises
     ------
-    SkipNotebook
-        Always: it ends the cell. A headless run that ends so is SKIPPED, with exit code 0.
+    UsageError
+        There is no notebook here to skip the rest of.
 
     Examples
     --------
     >>> skip(getfixture("project"), "no new flights")
     Traceback (most recent call last):
-    nbmlops.errors.SkipNotebook: no new flights
+    nbmlops.errors.UsageError: There is no notebook here of which the rest could be left out.
+      Use it in a cell: `skip "no new flights"`
+
+    Plain code
+    ----------
+    raise SystemExit(0)
     """
+    ipython = sys.modules.get("IPython")
+    if ipython is None or ipython.get_ipython() is None:
+        raise UsageError(
+            "There is no notebook here of which the rest could be left out.", f'Use it in a cell: `skip "{reason}"`'
+        )
     raise SkipNotebook(reason)

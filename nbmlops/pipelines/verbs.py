@@ -190,6 +190,12 @@ def resume(
     >>> resume(getfixture("project"))
     Traceback (most recent call last):
     nbmlops.errors.NotFoundError: No job has failed, so there is nothing to resume.
+
+    Plain code
+    ----------
+    import papermill
+
+    papermill.execute_notebook($job, $job)
     """
     failed = resuming.failed_job(project, job)
     plan, reason = resuming.planned(project, failed)
@@ -203,7 +209,9 @@ def resume(
 
 @verb
 def cancel(project: Project, job: JobRef, *, dry_run: bool = False) -> Job:
-    """End a job that runs now: its cell is interrupted, its run ends KILLED, its output is written.
+    """End a job that runs now.
+
+    Its cell is interrupted, its run ends KILLED, and its output is written.
 
     Parameters
     ----------
@@ -231,5 +239,12 @@ def cancel(project: Project, job: JobRef, *, dry_run: bool = False) -> Job:
     Traceback (most recent call last):
     nbmlops.errors.NotFoundError: There is no job 0f3a.
       Look at those there are: `jobs`
+
+    Plain code
+    ----------
+    import os
+    import signal
+
+    os.kill(int($job), signal.SIGTERM)
     """
     return cancelling.cancelled(project, known.find(project, job), dry_run=dry_run)

@@ -13,6 +13,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from traitlets import Bool
 
 from nbmlops.errors import NbmlopsError, UsageError
+from nbmlops.pipelines.execution.ended import SkipNotebook
 from nbmlops.project import Project, patient
 from nbmlops.surfaces.cells import BEGIN, TrackedCells
 
@@ -68,6 +69,8 @@ class NbmlopsMagics(Magics):
             return act()
         except NbmlopsError as exc:
             return self._raise(exc, "--traceback" in line)
+        except SkipNotebook:
+            raise
         except Exception as exc:  # noqa: BLE001  # the outermost frame: a bug becomes one clear line
             from nbmlops.surfaces.call import unexpected
 

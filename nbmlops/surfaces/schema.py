@@ -43,7 +43,7 @@ def checked(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         first = exc.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{name}: {place}: {first['msg']}.", f"GET the schema of {name} for what it takes.") from exc
-    return {key: getattr(model, key) for key in arguments}
+    return {key: getattr(model, f"{key}_") for key in arguments}
 
 
 @functools.cache
@@ -55,7 +55,8 @@ def _model(name: str) -> type[BaseModel]:
         extra: Any = {"names": ref.noun} if ref else None
         annotation = _sendable(parameter) if ref else parameter.annotation
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[key] = (annotation, Field(default, description=texts.get(key), json_schema_extra=extra))
+        described = Field(default, alias=key, description=texts.get(key), json_schema_extra=extra)
+        fields[f"{key}_"] = (annotation, described)  # names such as `schema` are pydantic's own
     return create_model(name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from traitlets.config import Config
 
 from conftest import end_tracking
+from nbmlops.pipelines import jobs
+from nbmlops.pipelines.execution.record import Log
 from nbmlops.project import Project
 from nbmlops.registry.verbs import promote, register
 from nbmlops.serving.processes import leftovers, stop
@@ -114,6 +116,15 @@ def _live(project: Project) -> None:
         tracking.client.log_text(run_id, "# %% [1] ok\nauc = 0.7\n", "nbmlops/source.py")
         if name != "open":
             tracking.client.set_terminated(run_id)
+    job = jobs.begin(project, job="a" * 12, name="train", notebook="train.ipynb", given={"month": 4})
+    jobs.put(project, replace(job, status="FAILED", cell="cell 2", message="ValueError: no flights"))
+    jobs.begin(project, job="b" * 12, name="train", notebook="train.ipynb", given={"month": 5})
+    log = Log(
+        project.state("jobs", "a" * 12, "log.jsonl"), as_notebook("print(month * rate)"), project.root / "out.ipynb"
+    )
+    log.append({"event": "cell", "cell": 0, "status": "running", "at": 0.0})
+    log.append({"event": "output", "cell": 0, "kind": "stream", "content": {"name": "stdout", "text": "0.4\n"}})
+    log.close()
 
 
 @contextlib.contextmanager

@@ -18,3 +18,11 @@ class Ended:
     traceback: tuple[str, ...] = ()
     is_leaving: bool = False
     ours: dict[str, Any] | None = None
+
+
+class SkipNotebook(Exception):  # noqa: N818  # no error: it ends a notebook well
+    """The rest of a notebook is not needed; a headless run that ends so has succeeded."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Give IPython one line: running all cells stops here."""
+        return [f"Skipped: {self}"]

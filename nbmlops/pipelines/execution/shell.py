@@ -18,8 +18,8 @@ from jupyter_client.session import Session
 from traitlets import Type
 from traitlets.config import Config
 
-from nbmlops.errors import NbmlopsError, SkipNotebook
-from nbmlops.pipelines.execution.ended import Ended
+from nbmlops.errors import NbmlopsError
+from nbmlops.pipelines.execution.ended import Ended, SkipNotebook
 
 
 class Emit(Protocol):
@@ -50,8 +50,8 @@ class CellShell(ZMQInteractiveShell):  # type: ignore[misc]
         """Show an error; one by which a notebook ends well is told as a line of text."""
         if not _is_leaving(error):
             super()._showtraceback(kind, error, lines)
-        elif isinstance(error, NbmlopsError):
-            print(error.message)  # noqa: T201  # into the cell's output
+        elif isinstance(error, SkipNotebook):
+            print(f"Skipped: {error}")  # noqa: T201  # into the cell's output
 
 
 class ShellCells:
@@ -77,6 +77,8 @@ class ShellCells:
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.environment = dict(os.environ)  # before any cell changed it
+        self.namespace.setdefault("Secret", str)  # the annotation needs no import
+        self.shell.user_ns_hidden["Secret"] = str
 
     @property
     def namespace(self) -> dict[str, Any]:
