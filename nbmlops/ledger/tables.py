@@ -7,7 +7,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaDa
 
 from nbmlops.ledger.events import MAX_SUBJECT
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 VERSION_TABLE = "nbmlops_version"
 METADATA = MetaData()
 
@@ -76,4 +76,40 @@ RESULTS = Table(  # what was published, under the fence of the attempt that did
     Column("results", JSON, nullable=False),
     Column("ingredients", JSON, nullable=False),
     Column("files", JSON, nullable=False),  # what the results point to, as it was
+)
+
+FIRINGS = Table(  # one row for each time that a schedule is due, and for each thing that a trigger has seen
+    "nbmlops_firings",
+    METADATA,
+    Column("schedule", String(200), primary_key=True),
+    Column("occasion", String(400), primary_key=True),  # the due time itself, or what a trigger has seen
+    Column("due_at", String(40), nullable=False, index=True),  # ISO 8601, UTC, to the second: it sorts as text
+    Column("state", String(20), nullable=False, index=True),
+    Column("fence", Integer, nullable=False),
+    Column("owner", JSON, nullable=False),
+    Column("job", String(40), nullable=False),
+    Column("claimed_at", String(40), nullable=False),
+    Column("started_at", String(40), nullable=False),  # empty as long as it has not
+    Column("ended_at", String(40), nullable=False),
+    Column("exit_code", Integer),
+    Column("reason", String(1000), nullable=False),
+    Column("parameters", JSON, nullable=False),
+)
+
+PAUSES = Table(
+    "nbmlops_pauses",
+    METADATA,
+    Column("schedule", String(200), primary_key=True),
+    Column("paused_at", String(40), nullable=False),
+    Column("paused_by", String(200), nullable=False),
+)
+
+SEEN = Table(  # since when a schedule's clock is heeded, and what its triggers have seen
+    "nbmlops_seen",
+    METADATA,
+    Column("schedule", String(200), primary_key=True),
+    Column("trigger", String(300), primary_key=True),
+    Column("place", String(200), primary_key=True),  # the machine, where a trigger looks at its files
+    Column("since_at", String(40), nullable=False),
+    Column("seen", JSON),
 )
