@@ -16,6 +16,7 @@ from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines.execution.masked import Masked
 from nbmlops.pipelines.execution.process import Worker, ending_in_order
 from nbmlops.pipelines.execution.record import Log, Record, write
+from nbmlops.pipelines.page import Pages
 from nbmlops.pipelines.planning import Plan
 from nbmlops.project import Project, actor
 from nbmlops.scrub import masking
@@ -96,12 +97,14 @@ def execute(project: Project, plan: Plan) -> Outcome:
     started = time.monotonic()
     prepared = nb.prepare(plan.content, plan.given)
     folder = jobs.folder_of(project, plan.job)
-    with ending_in_order(), _output(project, plan) as output, Worker() as worker:
+    with contextlib.ExitStack() as always, ending_in_order(), _output(project, plan) as output, Worker() as worker:
         worker.keep(folder / jobs.LOG)
+        worker.preload(prepared.imports())
         begun = _begin(project, plan, output, folder)
+        pages = always.enter_context(Pages())
         trace, broken = _followed(project, plan, begun, prepared, worker)
         ending = endings.judged(trace.record, prepared, trace.end, worker, plan, output, broken)
-        error = _finish(project, begun, plan, trace, ending)
+        error = _finish(project, begun, plan, trace, ending, pages)
         trace.log.close()
     run = nb.NotebookRun(
         notebook=_named(project, plan.notebook),
@@ -210,25 +213,28 @@ def _named(project: Project, notebook: Path) -> str:
 
 
 # ------------------------------------------------------------------------------ ends
-def _finish(project: Project, begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending) -> BaseException | None:
+def _finish(
+    project: Project, begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending, pages: Pages
+) -> BaseException | None:
     """Give the run and its output notebook their end; what fails meanwhile never hides why the notebook failed.
 
     Gives the error that the whole ends with.
     """
     error, status = ending.error, ending.run_status
-    output: Path | None = begun.output
+    made: list[Path] = []
     troubles: list[NbmlopsError] = []
     try:
         content = _settle(begun, plan, trace, ending)
+        page = pages.made(begun.output, begun.folder / f"{begun.output.stem}.html")
+        made = [begun.output, page] if page else [begun.output]
         executed = Executed(str(plan.notebook), executions_in(content), cells_of(trace.prepared.content))
         record.keep(begun.tracking, begun.run_id, begun.moment, executed)
     except NbmlopsError as exc:
         troubles.append(exc)
-        output = begun.output if begun.output.exists() else None
         status = "FAILED" if error is None else status
     try:
         is_told = record.deliver(project, begun.tracking)
-        record.end(begun.tracking, begun.run_id, status, ending.tags, output, below=is_told)
+        record.end(begun.tracking, begun.run_id, status, ending.tags, made, below=is_told)
         record.deliver(project, begun.tracking)
     except NbmlopsError as exc:
         troubles.append(exc)

@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,9 @@ def _is_ours(path: Path) -> bool:
 
 
 def end(
-    tracking: Tracking, run_id: str, status: str, tags: Mapping[str, str], output: Path | None, *, below: bool = True
+    tracking: Tracking, run_id: str, status: str, tags: Mapping[str, str], files: Sequence[Path], *, below: bool = True
 ) -> None:
-    """End a run with its output notebook; what it had open under it died with the kernel, and failed.
+    """End a run with its output notebook and page; what it had open under it died with the kernel, and failed.
 
     `below`: whether all is delivered that may tell the end of those runs.
     """
@@ -94,7 +94,7 @@ def end(
         always.callback(tracking.client.set_terminated, run_id, status)
         for child in _open_below(tracking, run_id) if below else []:
             tracking.client.set_terminated(child, "FAILED")
-        tracking.log(run_id, {}, {}, tags, 0, [output] if output else [])
+        tracking.log(run_id, {}, {}, tags, 0, files)
 
 
 def _open_below(tracking: Tracking, run_id: str) -> list[str]:

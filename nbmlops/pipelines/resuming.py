@@ -52,7 +52,8 @@ def planned(project: Project, job: Job) -> tuple[Plan, str]:
             f"{', '.join(hidden)} was given to job {job.job} as a secret's own value, which is not kept.",
             f"Give it as a reference: `run {job.notebook} -p {hidden[0]}=env:{hidden[0].upper()}`",
         )
-    output = None if Path(job.output).is_relative_to(project.state("runs")) else job.output
+    is_own = job.output and not Path(job.output).is_relative_to(project.state("runs"))
+    output = job.output if is_own else None
     plan = planning.planned(project, job.notebook, job.given, output, Limits.read("24h", "6h"))
     folder = jobs.known_folder(project, job.job)
     try:

@@ -14,10 +14,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
-INTERRUPT, KILL, KEEP, DONE = b"i", b"k", b"l", b"d"  # KEEP is followed by the log's path, and a zero
+INTERRUPT, KILL, DONE = b"i", b"k", b"d"
+KEEP, SESSION = b"l", b"s"  # followed by the log's path, or by the id of a session that is the run's too; and a zero
 GRACE_S = 2.0  # from an interrupt that nobody asked for any more to the end
+SWEEP_S = 2.0  # that ending what is left may take
+LOOK_S = 0.01
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -29,8 +32,8 @@ def stand(control: socket.socket, orders: int) -> None:
     control
         Where the guard says how that process ended: ``{"event": "gone", "code": -9}``, a signal below 0.
     orders
-        The pipe's end to read from: signals to send, and the path of the runner's log, of which a notebook is made when
-        the runner dies.
+        The pipe's end to read from: signals to send, sessions that end with the run, and the path of the runner's log,
+        of which a notebook is made when the runner dies.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)()  # what a cell leaves behind becomes our child, and ends with us
     wake_read, wake_write = os.pipe()
@@ -72,6 +75,7 @@ def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
     """Carry out orders until the worker has ended; without a runner, end it."""
     code: int | None = None
     log, is_alone, deadline = "", False, float("inf")
+    sessions = {worker}
     while code is None:
         heard = [wake] if is_alone else [wake, orders]
         ready, _, _ = select.select(heard, [], [], max(0.0, min(deadline - time.monotonic(), 3600.0)))
@@ -80,7 +84,10 @@ def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
         if orders in ready:
             order = os.read(orders, 1)
             if order == KEEP:
-                log = _path(orders)
+                log = _word(orders)
+                continue
+            if order == SESSION:
+                sessions.add(int(_word(orders)))
                 continue
             if not order:
                 is_alone, deadline = True, time.monotonic() + GRACE_S
@@ -88,7 +95,8 @@ def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
         if time.monotonic() > deadline:
             _signal(worker, signal.SIGKILL)
         code = _reaped(worker)
-    _sweep(worker)
+    sweep(sessions)
+    _reaped(worker)
     with contextlib.suppress(OSError):
         control.sendall(json.dumps({"event": "gone", "code": code}).encode() + b"\n")
     if not is_alone:  # the runner hears of it, and tells when it has written all
@@ -96,18 +104,19 @@ def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
     if is_alone and log:
         from nbmlops.pipelines.execution.record import recover
 
-        recover(log)
+        with contextlib.suppress(OSError):  # the log was not begun yet, or the disk is full: nobody is there to tell
+            recover(log)
 
 
 def _hears_the_end(orders: int) -> bool:
     """Wait until the runner says that all is written; True when it died before."""
     while (order := os.read(orders, 1)) not in (b"", DONE):
-        if order == KEEP:
-            _path(orders)
+        if order in (KEEP, SESSION):
+            _word(orders)
     return not order
 
 
-def _path(orders: int) -> str:
+def _word(orders: int) -> str:
     read = b""
     while (byte := os.read(orders, 1)) not in (b"", b"\0"):
         read += byte
@@ -127,15 +136,30 @@ def _reaped(worker: int) -> int | None:
     return code
 
 
-def _sweep(worker: int) -> None:
-    """End what is left of the worker's session; what began one of its own, as a server does, was meant to stay."""
-    _signal(worker, signal.SIGKILL)
-    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()] if os.path.isdir("/proc") else []:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getsid(pid) == worker:
+def sweep(sessions: Set[int]) -> None:
+    """End what is left of a run's sessions; what began one of its own, as a server does, was meant to stay."""
+    deadline = time.monotonic() + SWEEP_S
+    while (left := _alive(sessions)) and time.monotonic() < deadline:  # one may just have started another
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(LOOK_S)
+
+
+def _alive(sessions: Set[int]) -> list[int]:
+    """List the processes of sessions, without those that have ended and wait for their parent to look."""
+    left = []
+    for pid in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+            state, _, _, session = file.read().rpartition(b")")[2].split()[:4]
+            if int(session) in sessions and state not in b"ZX":
+                left.append(int(pid))
+    return left
 
 
 def _signal(worker: int, signum: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(worker, signum)
+        try:
+            os.killpg(worker, signum)
+        except ProcessLookupError:  # it has just been forked, and leads no group yet
+            os.kill(worker, signum)

@@ -72,11 +72,14 @@ class Worker:
         """Name the log of which a notebook is made when this process dies."""
         self._order(guard.KEEP + os.fsencode(log) + b"\0")
 
+    def preload(self, names: Sequence[str]) -> None:
+        """Have modules imported while the runner opens its stores."""
+        self._send({"preload": list(names)})
+
     def execute(self, job: dict[str, Any], timeout_s: float | None, cell_timeout_s: float | None) -> Iterator[Event]:
         """Hand over the job and give its events as they come, until the process has ended."""
         self._job = job
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: its silence tells
-            self._control.sendall(json.dumps(job).encode() + b"\n")
+        self._send(job)
         if timeout_s is not None:
             self._deadlines["run"] = time.monotonic() + timeout_s
         for event in self._until_gone():
@@ -146,6 +149,10 @@ class Worker:
             if event["event"] == "gone":
                 self.gone = event["code"]
             yield event
+
+    def _send(self, told: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: its silence tells
+            self._control.sendall(json.dumps(told).encode() + b"\n")
 
     def _acknowledge(self) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

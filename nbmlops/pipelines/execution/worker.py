@@ -1,12 +1,13 @@
 """The process in which a notebook's cells run: ``python -m nbmlops.pipelines.execution.worker CONTROL ORDERS``.
 
-It reads one job, a line of JSON, from the control socket and answers with events, a line each: for every cell ``cell``
-as it begins and ends, and ``output`` for what it shows; last ``end``. What is printed goes to the pipes that
-are its standard streams, whoever prints it; all of it is there before the next event is sent.
+It reads from the control socket what to import beforehand, then one job, a line of JSON each, and answers with events,
+a line each: for every cell ``cell`` as it begins and ends, and ``output`` for what it shows; last ``end``. What is
+printed goes to the pipes that are its standard streams, whoever prints it; all of it is there before the next event.
 """
 
 import contextlib
 import functools
+import importlib
 import io
 import json
 import os
@@ -50,10 +51,13 @@ def begin(control: socket.socket, orders: int) -> NoReturn:
 def _serve(control: socket.socket) -> int:
     import nbmlops.pipelines.execution.shell  # noqa: F401  # a second, in which the runner opens its stores
 
-    line = _line(control)
-    if not line:  # the runner thought better of it, or is gone
+    with control.makefile("rb") as lines:
+        job = json.loads(lines.readline() or b"{}")
+        if "preload" in job:
+            _preload(job["preload"])
+            job = json.loads(lines.readline() or b"{}")
+    if not job:  # the runner thought better of it, or is gone
         return 1
-    job = json.loads(line)
     _settle_in(job)
     send = _Wire(control).send
     cells = _cells(job["kernel"])
@@ -76,13 +80,16 @@ def _cells(kernel_name: str) -> "Cells":
     return ready.pop() if ready else ShellCells()
 
 
-def _line(control: socket.socket) -> bytes:
-    read = bytearray()
-    while not read.endswith(b"\n"):
-        if not (more := control.recv(1 << 16)):
-            return b""
-        read += more
-    return bytes(read)
+def _preload(names: list[str]) -> None:
+    """Import what the notebook will, with a shell at hand as there will be then, while the runner opens its stores."""
+    from nbmlops.pipelines.execution.shell import ShellCells
+
+    if not ready:
+        os.environ.setdefault("MPLBACKEND", INLINE)
+        ready.append(ShellCells())
+        for name in names:
+            with contextlib.suppress(Exception):  # the cell that imports it will say what is wrong
+                importlib.import_module(name)
 
 
 class _Wire:

@@ -113,9 +113,11 @@ def preload() -> Preloaded:
         for name in MODULES:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+        from nbmlops.pipelines import page
         from nbmlops.tracking.capture import environment
 
         environment.lock()
+        page.prepare()
     files = {file: _stamp(file) for module in list(sys.modules.values()) if (file := _file(module))}
     gc.collect()
     gc.freeze()  # what is here stays: a collection in a fork need not touch, and so copy, it
