@@ -106,7 +106,8 @@ class Schedules:
         with self._alone(firing.schedule) as connection:
             if connection.execute(sa.select(FIRINGS.c.state).where(_is(firing))).first():
                 return None
-            kept = _placed(firing, self._active(connection, firing.schedule), queue=is_late or overlap == "queue")
+            before = self._first(connection, firing.schedule, OPEN)
+            kept = _placed(firing, before, queue=is_late or overlap == "queue")
             connection.execute(FIRINGS.insert().values(vars(kept)))
             connection.execute(_forgetting(firing.schedule))
         return kept
@@ -118,11 +119,16 @@ class Schedules:
     def take_next(self, schedule: str, owner: Mapping[str, str], claimed_at: str) -> Firing | None:
         """Claim the oldest firing of a schedule's queue, if nothing of it goes on."""
         with self._alone(schedule) as connection:
-            if self._active(connection, schedule):
+            if self._first(connection, schedule, ACTIVE):
                 return None
             query = sa.select(FIRINGS).where(FIRINGS.c.schedule == schedule, FIRINGS.c.state == QUEUED)
             row = connection.execute(query.order_by(FIRINGS.c.due_at, FIRINGS.c.occasion).limit(1)).first()
             return self._taken(connection, _firing(row), QUEUED, owner, claimed_at) if row else None
+
+    def drop(self, firing: Firing, reason: str) -> bool:
+        """Skip a firing that has not started."""
+        unchanged = sa.and_(_is(firing), FIRINGS.c.state == firing.state, FIRINGS.c.fence == firing.fence)
+        return self._changed(unchanged, state=SKIPPED, fence=firing.fence + 1, reason=reason[:LONGEST_REASON])
 
     # ------------------------------------------------------------------ running
     def start(self, schedule: str, occasion: str, fence: int, owner: Mapping[str, str], started_at: str) -> bool:
@@ -237,10 +243,10 @@ class Schedules:
             yield connection
 
     @staticmethod
-    def _active(connection: sa.Connection, schedule: str) -> str:
-        """Name the occasion of a schedule that goes on, if one does."""
-        query = sa.select(FIRINGS.c.occasion).where(FIRINGS.c.schedule == schedule, FIRINGS.c.state.in_(ACTIVE))
-        return connection.scalar(query.limit(1)) or ""
+    def _first(connection: sa.Connection, schedule: str, states: tuple[str, ...]) -> str:
+        """Name the oldest occasion of a schedule that is in one of some states, if one is."""
+        query = sa.select(FIRINGS.c.occasion).where(FIRINGS.c.schedule == schedule, FIRINGS.c.state.in_(states))
+        return connection.scalar(query.order_by(FIRINGS.c.due_at).limit(1)) or ""
 
     def _reclaimed(self, firing: Firing, state: str, owner: Mapping[str, str], claimed_at: str) -> Firing | None:
         with self._alone(firing.schedule) as connection:
@@ -270,13 +276,13 @@ class Schedules:
             return [_firing(row) for row in connection.execute(query)]
 
 
-def _placed(firing: Firing, active: str, *, queue: bool) -> Firing:
-    """Decide what becomes of a new firing while another of its schedule goes on, or none does."""
-    if not active:
+def _placed(firing: Firing, before: str, *, queue: bool) -> Firing:
+    """Decide what becomes of a new firing while one before it goes on or waits, or none does."""
+    if not before:
         return Firing(**{**vars(firing), "state": CLAIMED})
     if queue:
         return Firing(**{**vars(firing), "state": QUEUED, "owner": {}})
-    reason = f"the run of {active} goes on"
+    reason = f"the run of {before} goes on"
     return Firing(**{**vars(firing), "state": SKIPPED, "owner": {}, "job": "", "reason": reason})
 
 

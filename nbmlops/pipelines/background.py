@@ -1,0 +1,152 @@
+"""The agent as a process of this machine: whether one runs, how it is started and stopped; not what it does."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from nbmlops.errors import ConflictError, KernelError, StoreError
+from nbmlops.project import STATE, Project
+
+MODULE = "nbmlops.agent.loop"
+LOCK, LOG = "agent.lock", "agent.log"
+OFF = "NBMLOPS_AGENT"  # ``off``: no command leaves an agent behind
+START_S, STOP_S, LOOK_S = 20.0, 30.0, 0.05
+
+_children: list[subprocess.Popen[bytes]] = []  # agents that this process started: only it can reap them
+
+
+@dataclass(frozen=True)
+class Living:
+    """The agent that runs for a project on this machine."""
+
+    pid: int
+    pid_started: float
+    host: str
+    since: str  # ISO 8601, UTC
+
+
+def is_wanted() -> bool:
+    """Say whether a command may leave an agent behind: not in CI, nor where it is off."""
+    return not os.environ.get("CI") and os.environ.get(OFF, "").lower() not in ("off", "0", "no", "false")
+
+
+def living(root: Path) -> Living | None:
+    """Find the agent of a project: it holds the lock as long as it lives, however it ends."""
+    for child in _children:
+        child.poll()
+    path = root / STATE / LOCK
+    try:
+        with path.open("rb") as file:
+            if not _is_held(file):
+                return None
+            return Living(**json.loads(file.read()))
+    except (FileNotFoundError, ValueError, TypeError):  # none yet, or one that is about to write who it is
+        return None
+
+
+def start(project: Project) -> None:
+    """Start the project's agent, unless one runs; it outlives this process and inherits none of its descriptors."""
+    if living(project.root):
+        return
+    log = project.state(LOG)
+    try:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", MODULE, str(project.root)],
+                cwd=project.root,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                close_fds=True,
+                start_new_session=True,
+            )
+    except OSError as exc:
+        raise StoreError(f"The agent cannot be started: {exc.strerror}.", f"Look at {log}.") from exc
+    _children.append(process)
+
+
+def started(project: Project) -> Living:
+    """Start the project's agent and wait until it lives.
+
+    Raises
+    ------
+    KernelError
+        It does not come to life; its log tells why.
+    """
+    deadline = time.monotonic() + START_S
+    start(project)
+    while time.monotonic() < deadline:
+        if agent := living(project.root):
+            return agent
+        time.sleep(LOOK_S)
+    raise KernelError(f"The agent did not start within {START_S:.0f} s.", f"Read {project.root / STATE / LOG}")
+
+
+def stop(root: Path) -> Living | None:
+    """Have a project's agent end, and wait until it has; give the one that ran, None where none did.
+
+    Raises
+    ------
+    ConflictError
+        It runs on another machine.
+    KernelError
+        It goes on.
+    """
+    agent = living(root)
+    if agent is None:
+        return None
+    if agent.host != socket.gethostname():
+        raise ConflictError(f"The agent runs on {agent.host}.", "Stop it there: `agent --stop`")
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(agent.pid)
+        if abs(process.create_time() - agent.pid_started) < 1:
+            process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while time.monotonic() < deadline:
+        if living(root) != agent:
+            return agent
+        time.sleep(LOOK_S)
+    raise KernelError(f"The agent (process {agent.pid}) was told to stop, and goes on.", "Read .nbmlops/agent.log")
+
+
+@contextlib.contextmanager
+def only_one(project: Project, since: str) -> Iterator[bool]:
+    """Be the project's agent on this machine, as long as this lasts; False where another is."""
+    with project.state(LOCK).open("a+b") as file:
+        if not _held(file):
+            yield False
+            return
+        me = Living(os.getpid(), psutil.Process().create_time(), socket.gethostname(), since)
+        file.truncate(0)
+        file.write(json.dumps(asdict(me)).encode())
+        file.flush()
+        yield True
+
+
+def _is_held(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask take neither for an agent
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _held(file: IO[bytes]) -> bool:
+    for _ in range(20):  # one who only asks holds the lock for a moment
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(LOOK_S)
+    return False

@@ -1,0 +1,128 @@
+"""What a project runs by itself, and when next: read from nbmlops.toml and the ledger; nothing is started here."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from nbmlops.errors import NbmlopsError, UsageError
+from nbmlops.pipelines.flow.edit import STARTING
+from nbmlops.pipelines.flow.problems import Notes, refuse
+from nbmlops.pipelines.flow.timing import Timing, notebook_schedule, timing_of
+from nbmlops.pipelines.schedule import next_firings, parsed
+from nbmlops.project import Project, Settings
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A pipeline or a notebook that runs by itself; `target` is what `run` takes."""
+
+    name: str
+    target: str
+    timing: Timing
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def clock(self) -> str:
+        """Its expression and its zone in one text; empty where only triggers start it."""
+        return f"{self.timing.schedule} {self.timing.timezone}" if self.timing.schedule else ""
+
+
+@dataclass(frozen=True)
+class Upcoming:
+    """What runs next by itself: `next_at` is aware and in the schedule's zone, None without a clock or while paused."""
+
+    name: str
+    target: str
+    next_at: datetime | None
+    paused: bool
+    schedule: str
+    triggers: tuple[str, ...]
+    last: str = ""  # how its newest firing went
+
+
+def declared_in(settings: Settings) -> tuple[dict[str, Scheduled], dict[str, str]]:
+    """Read all that runs by itself; give it by name, and by name what is wrong with the rest.
+
+    One that is declared badly hides none of the others.
+    """
+    found: dict[str, Scheduled] = {}
+    wrong: dict[str, str] = {}
+    for name, reader in _readers(settings):
+        try:
+            each = reader(settings, name)
+            if each.timing.schedule:
+                parsed(each.timing.schedule)
+            if name in found:
+                raise UsageError(f"{settings.where('schedules', name)}: {name} is the name of a pipeline, too.")
+            found[name] = each
+        except NbmlopsError as exc:
+            wrong[name] = exc.message
+    return found, wrong
+
+
+def scheduled(settings: Settings, name: str) -> Scheduled:
+    """Find one thing that runs by itself.
+
+    Raises
+    ------
+    UsageError
+        It is declared badly.
+    """
+    found, wrong = declared_in(settings)
+    if name in wrong:
+        raise UsageError(wrong[name])
+    return found[name]
+
+
+def upcoming(project: Project) -> tuple[Upcoming, ...]:
+    """List what runs by itself, the next first; without a ledger nothing is known to be paused.
+
+    Raises
+    ------
+    StoreError
+        The ledger is out of reach.
+    """
+    from nbmlops.ledger.schedules import Schedules
+
+    found, _ = declared_in(project.settings)
+    if not found:
+        return ()
+    ledger = project.open(Schedules)
+    paused = ledger.paused()
+    listed = [_upcoming(each, each.name in paused, _last(ledger, each.name)) for each in found.values()]
+    latest = datetime.max.replace(tzinfo=UTC)
+    return tuple(sorted(listed, key=lambda each: ((each.next_at or latest).astimezone(UTC), each.name)))
+
+
+def _last(ledger: Any, name: str) -> str:
+    return next((firing.state for firing in ledger.newest(1, schedule=name)), "")
+
+
+def _upcoming(each: Scheduled, paused: bool, last: str) -> Upcoming:
+    timing = each.timing
+    is_timed = bool(timing.schedule) and not paused
+    times = next_firings(timing.schedule, timing.timezone, datetime.now(UTC), 1) if is_timed else ()
+    return Upcoming(each.name, each.target, next(iter(times), None), paused, timing.schedule, timing.on, last)
+
+
+# ------------------------------------------------------------------- reading
+def _readers(settings: Settings) -> Iterator[tuple[str, Any]]:
+    for name, table in settings.pipelines.items():
+        if set(STARTING) & set(table):
+            yield name, _pipeline
+    for name in settings.schedules:
+        yield name, _notebook
+
+
+def _pipeline(settings: Settings, name: str) -> Scheduled:
+    """Read when a pipeline runs; whether its steps are sound is found out when it does."""
+    notes = Notes()
+    timing = timing_of(settings.pipelines[name], ("pipelines", name), notes)
+    refuse(settings, f"Pipeline {name}", notes.problems)
+    return Scheduled(name, name, timing)
+
+
+def _notebook(settings: Settings, name: str) -> Scheduled:
+    each = notebook_schedule(settings, name)
+    return Scheduled(name, each.notebook, each.timing, each.parameters)
