@@ -34,6 +34,11 @@ class KernelCells:
         self._client.start_channels()
         self._client.wait_for_ready(timeout=START_S)
 
+    @property
+    def session(self) -> int:
+        """Give that which the kernel leads."""
+        return int(getattr(self._kernel.provisioner, "pid", 0))
+
     def settle_in(self, emit: Emit) -> None:
         """Send what the cells show to `emit`."""
         self._emit = emit

@@ -20,10 +20,12 @@ from nbmlops.pipelines.execution import guard, worker
 
 GRACE_S = 2.0  # from an interrupt, which leaves a traceback in the notebook, to the end by force
 LAST_S = 3.0  # from that to giving up on the guard's word
-CHUNK = 1 << 16
+EXIT_S = 30.0  # that exit hooks may take when all cells have run
+CHUNK = 1 << 20  # bytes; a pipe holds no more
 # A notebook's folder must not shadow modules while ours are loaded; the other is what kernels are started with.
 OPTIONS = ("-P", "-Xfrozen_modules=off")
 Event = dict[str, Any]
+_PASSED = ("ok", "kept")
 
 
 class Worker:
@@ -38,6 +40,8 @@ class Worker:
         self.gone: int | None = None
         self._job: dict[str, Any] = {}
         self._current = -1
+        self._is_ending = False  # it was interrupted: no further cell begins
+        self._sessions: set[int] = set()
         self._deadlines: dict[str, float] = {}
         self._control, theirs = socket.socketpair()
         hear, self._orders = os.pipe()
@@ -47,6 +51,7 @@ class Worker:
             self._pipes[name], ends[name] = os.pipe()
         self._texts = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in self._pipes}
         self._child = start(theirs, hear, ends, (self._control.fileno(), self._orders, *self._pipes.values()))
+        self._guard_fd = os.pidfd_open(self._child.pid) if sys.platform == "linux" else None
         theirs.close()
         for each in (hear, *ends.values()):
             os.close(each)
@@ -64,7 +69,7 @@ class Worker:
                 pass
         self._order(guard.DONE)
         self._control.close()
-        for each in (self._orders, *self._pipes.values()):
+        for each in (self._orders, *self._pipes.values(), *([] if self._guard_fd is None else [self._guard_fd])):
             os.close(each)
         self._child.wait()
 
@@ -92,6 +97,7 @@ class Worker:
     def stop(self, order: bytes = guard.INTERRUPT) -> Iterator[Event]:
         """End the process in order, then by force; give what it still says."""
         if self.gone is None:
+            self._is_ending = True
             self._order(order)
             self._deadlines = {"kill": time.monotonic() + GRACE_S}
             yield from self._until_gone(time.monotonic() + GRACE_S + LAST_S)
@@ -101,6 +107,8 @@ class Worker:
             for name, fd in self._pipes.items():
                 ready.register(fd, selectors.EVENT_READ, name)
             ready.register(self._control, selectors.EVENT_READ, "control")
+            if self._guard_fd is not None:
+                ready.register(self._guard_fd, selectors.EVENT_READ, "guard")
             while self.gone is None and time.monotonic() < limit:
                 heard = {key.data for key, _ in ready.select(self._patience(limit))}
                 for name in self._pipes:
@@ -108,6 +116,8 @@ class Worker:
                         ready.unregister(self._pipes[name])
                 if "control" in heard:
                     yield from self._said()
+                elif "guard" in heard:  # it died; a process that a cell forked may hold the other end of all this
+                    self._lose_guard()
                 self._keep_time()
 
     def _patience(self, limit: float) -> float | None:
@@ -123,7 +133,7 @@ class Worker:
             if name == "kill":
                 self._order(guard.KILL)
             else:
-                self.timed_out = self.timed_out or name
+                self.timed_out, self._is_ending = self.timed_out or name, True
                 self._order(guard.INTERRUPT)
                 self._deadlines = {"kill": time.monotonic() + GRACE_S}
                 return
@@ -135,20 +145,43 @@ class Worker:
         except ConnectionResetError:
             read = b""
         if not read:
-            self.gone = self.gone if self.gone is not None else self._child.wait()
+            self._lose_guard()
             return
         *lines, self._lines = (self._lines + read).split(b"\n")
         for line in lines:
             for name in self._pipes:
                 yield from self._printed(name)
             event: Event = json.loads(line)
-            if event["event"] != "gone":
-                self._acknowledge()
-            if event["event"] == "cell":
-                self._current = event["cell"]
-            if event["event"] == "gone":
+            self._take(event)
+            if event["event"] != "session":
+                yield event
+
+    def _take(self, event: Event) -> None:
+        """Heed an event, and let the process go on, which waits for that."""
+        has_passed = event["event"] == "cell" and event["status"] in _PASSED
+        if has_passed and self.timed_out:  # it made nothing of its interrupt
+            event["status"] = "failed"
+        match event["event"]:
+            case "gone":
                 self.gone = event["code"]
-            yield event
+                return
+            case "session":
+                self._sessions.add(event["id"])
+                self._order(guard.SESSION + str(event["id"]).encode() + b"\0")
+            case "cell":
+                self._current = event["cell"]
+            case "end":
+                self._deadlines = {"kill": min(time.monotonic() + EXIT_S, self._deadlines.get("kill", float("inf")))}
+        if self._is_ending and has_passed:
+            self._order(guard.KILL)
+        else:
+            self._acknowledge()
+
+    def _lose_guard(self) -> None:
+        """Do the guard's last work where it has died, and the process of the cells with it."""
+        if self.gone is None:
+            self.gone = self._child.wait()
+            guard.sweep(self._sessions)
 
     def _send(self, told: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: its silence tells
@@ -159,18 +192,15 @@ class Worker:
             self._control.sendall(b".")
 
     def _printed(self, name: str) -> Generator[Event, None, bool]:
-        """Read what is there to read of a stream; False when nothing more will come."""
-        while True:
-            try:
-                read = os.read(self._pipes[name], CHUNK)
-            except BlockingIOError:
-                return True
-            text = self._texts[name].decode(read, final=not read)
-            if text:
-                content = {"name": name, "text": text}
-                yield {"event": "output", "cell": self._current, "kind": "stream", "content": content}
-            if not read:
-                return False
+        """Read what a stream holds now; False when nothing more will come. One that never rests takes its turn."""
+        try:
+            read = os.read(self._pipes[name], CHUNK)
+        except BlockingIOError:
+            return True
+        if text := self._texts[name].decode(read, final=not read):
+            content = {"name": name, "text": text}
+            yield {"event": "output", "cell": self._current, "kind": "stream", "content": content}
+        return bool(read)
 
     def _order(self, order: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):
@@ -198,8 +228,8 @@ class Forked:
 
     def __init__(self, control: socket.socket, orders: int, streams: dict[str, int], close: Sequence[int]) -> None:
         self._code: int | None = None
-        self._pid = os.fork()
-        if self._pid == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
             try:
                 os.setsid()
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -214,7 +244,7 @@ class Forked:
     def wait(self) -> int:
         """Wait for its end; give its exit code."""
         if self._code is None:
-            self._code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self._code
 
 

@@ -32,6 +32,10 @@ class Emit(Protocol):
 class Cells(Protocol):
     """Runs one cell after the other, with one namespace."""
 
+    @property
+    def session(self) -> int:
+        """The id of the session (of processes) in which they run."""
+
     def settle_in(self, emit: Emit) -> None:
         """Send what the cells show to `emit` from now on."""
 
@@ -79,6 +83,11 @@ class ShellCells:
         self.environment = dict(os.environ)  # before any cell changed it
         self.namespace.setdefault("Secret", str)  # the annotation needs no import
         self.shell.user_ns_hidden["Secret"] = str
+
+    @property
+    def session(self) -> int:
+        """Give that which the process leads."""
+        return os.getpid()
 
     @property
     def namespace(self) -> dict[str, Any]:

@@ -60,7 +60,10 @@ def _serve(control: socket.socket) -> int:
         return 1
     _settle_in(job)
     send = _Wire(control).send
+    send(event="session", id=os.getpid())
     cells = _cells(job["kernel"])
+    if cells.session != os.getpid():
+        send(event="session", id=cells.session)
     cells.settle_in(functools.partial(send, event="output"))
     keep = _keeper(cells, job["snapshot"], send)
     if told := _restored(cells, job["snapshot"]):
@@ -164,10 +167,14 @@ def _keeper(cells: "Cells", wanted: dict[str, Any], send: Any) -> Callable[[int]
 
 def _executed(cells: "Cells", wanted: list[dict[str, Any]], send: Any, keep: Callable[[int], None]) -> dict[str, Any]:
     """Run the cells in their order, up to the first that fails or says that it is the last."""
+    own = os.getpid()
     for cell in wanted:
         index, began = cell["index"], time.monotonic()
         send(event="cell", cell=index, status="running", at=time.time())
         ended = cells.run(index, cell["source"], cell["id"])
+        if os.getpid() != own:  # a process that the cell has forked, and forgotten to end
+            _flush()
+            os._exit(0)
         status = _status(ended, is_allowed=cell["may_fail"])
         figures = {"seconds": time.monotonic() - began, "memory_bytes": _peak_bytes(), "at": time.time()}
         send(event="cell", cell=index, status=status, count=ended.count, **figures)
