@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbmlops import errors
-from nbmlops.errors import CellError, KernelError, NbmlopsError, StoreError
+from nbmlops.errors import CellError, ConflictError, KernelError, NbmlopsError, StoreError
 from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines.notebook import Failure
 from nbmlops.scrub import scrub_text
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nbmlops.pipelines.execution.record import Record
     from nbmlops.pipelines.planning import Plan
 
+_ANEW = "Run the notebook from its start."
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -74,6 +75,9 @@ def judged(
         return Ending("SKIPPED", reason=scrub_text(end["reason"])) if is_skipped else Ending("FINISHED")
     if end.get("status") == "failed":
         return _raised(end, place, name, hint)
+    if end.get("status") == "unrestored":
+        failure = Failure("broken", f"{name} did not go on: {scrub_text(end['reason'])}")
+        return Ending("FAILED", ConflictError(failure.message, _ANEW), failure, failure.message)
     code = worker.gone or 0
     cause = "killed" if code < 0 else "died"
     failure = place.failure(cause, f"{name} broke off: {_death(code)}{place.where()}.")
@@ -95,7 +99,7 @@ def named(failure: Failure) -> str:
 
 @dataclass(frozen=True)
 class _Place:
-    """The cell that an ending is about: the one that ran, or that the end names."""
+    """The cell that an ending is about: the one that the end names, or the last, where that did not go well."""
 
     prepared: nb.Prepared
     record: "Record"
@@ -105,7 +109,8 @@ class _Place:
         """Give the cell's index; None between cells."""
         if "cell" in self.end:
             return int(self.end["cell"])
-        return self.record.current if self.record.is_running else None
+        is_last = self.record.statuses.get(self.record.current) in ("running", "failed")
+        return self.record.current if is_last else None
 
     def failure(self, cause: str, message: str) -> Failure:
         """Word the failure."""
@@ -160,6 +165,13 @@ def _broken(cause: BaseException, failure: Failure, hint: str) -> NbmlopsError:
     if isinstance(cause, NbmlopsError):
         return cause
     error = (StoreError if isinstance(cause, OSError) else KernelError)(failure.message, hint)
+    error.__cause__ = cause
+    return error
+
+
+def unwritten(cause: OSError) -> StoreError:
+    """Word what kept the end of a run from being kept."""
+    error = StoreError(f"The end of the run cannot be kept: {cause.strerror or cause}.", "Check the disk.")
     error.__cause__ = cause
     return error
 

@@ -13,8 +13,9 @@ from nbmlops.errors import NbmlopsError
 from nbmlops.pipelines import contract, endings, jobs
 from nbmlops.pipelines import mlflow as record
 from nbmlops.pipelines import notebook as nb
+from nbmlops.pipelines.execution import guard
 from nbmlops.pipelines.execution.masked import Masked
-from nbmlops.pipelines.execution.process import Worker, ending_in_order
+from nbmlops.pipelines.execution.process import Worker, ending_in_order, undisturbed
 from nbmlops.pipelines.execution.record import Log, Record, write
 from nbmlops.pipelines.page import Pages
 from nbmlops.pipelines.planning import Plan
@@ -98,14 +99,19 @@ def execute(project: Project, plan: Plan) -> Outcome:
     prepared = nb.prepare(plan.content, plan.given)
     folder = jobs.folder_of(project, plan.job)
     with contextlib.ExitStack() as always, ending_in_order(), _output(project, plan) as output, Worker() as worker:
-        worker.keep(folder / jobs.LOG)
+        with nb.writing(folder / jobs.LOG):  # before there is a run, which would be left open
+            log = always.enter_context(Log(folder / jobs.LOG, prepared.content, output))
+        worker.keep(log.path)
         worker.preload(prepared.imports())
+        trace = Trace(project, prepared, Record(prepared.content), log)
+        hidden = [secrets.resolved(each, plan.notebook.parent) for each in contract.references(plan.given)]
         begun = _begin(project, plan, output, folder)
         pages = always.enter_context(Pages())
-        trace, broken = _followed(project, plan, begun, prepared, worker)
+        with masking(hidden + contract.secret_values(plan.effective)):
+            broken = _heard(plan, _job(project, plan, begun, prepared), trace, worker)
+        always.enter_context(undisturbed())
         ending = endings.judged(trace.record, prepared, trace.end, worker, plan, output, broken)
         error = _finish(project, begun, plan, trace, ending, pages)
-        trace.log.close()
     run = nb.NotebookRun(
         notebook=_named(project, plan.notebook),
         output=str(output),
@@ -152,29 +158,26 @@ def _begin(project: Project, plan: Plan, output: Path, folder: Path) -> Begun:
     return Begun(tracking, run, job, output, folder, moment)
 
 
-def _followed(
-    project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared, worker: Worker
-) -> tuple[Trace, BaseException | None]:
-    """Have the cells run; give what was heard, and what broke it off from our side."""
-    hidden = [secrets.resolved(each, plan.notebook.parent) for each in contract.references(plan.given)]
-    trace = Trace(
-        project, prepared, Record(prepared.content), Log(begun.folder / jobs.LOG, prepared.content, begun.output)
-    )
-    with masking(hidden + contract.secret_values(plan.effective)):
-        return trace, _heard(plan, _job(project, plan, begun, prepared), trace, worker)
-
-
 def _heard(plan: Plan, job: dict[str, Any], trace: Trace, worker: Worker) -> BaseException | None:
+    """Have the cells run, and hear of them; give what broke that off from our side."""
     try:
         for event in plan.resumed.events:  # of the cells that need not run again
             trace.log.append(event)
             trace.record.take(event)
         trace.follow(worker.execute(job, plan.limits.run_s, plan.limits.cell_s))
     except BaseException as exc:  # noqa: BLE001  # the run's end tells of it, and it is raised again then
-        with contextlib.suppress(OSError):  # of a full disk, say: it is what broke off
-            trace.follow(worker.stop())
+        _stop(trace, worker)
         return exc
     return None
+
+
+def _stop(trace: Trace, worker: Worker) -> None:
+    """End the cells in order; at once when their log cannot be written, or who told us to end has no patience."""
+    try:
+        trace.follow(worker.stop())
+    except (OSError, KeyboardInterrupt, SystemExit):
+        for _ in worker.stop(guard.KILL):
+            pass
 
 
 def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared) -> dict[str, Any]:
@@ -222,25 +225,25 @@ def _finish(
     """
     error, status = ending.error, ending.run_status
     made: list[Path] = []
-    troubles: list[NbmlopsError] = []
+    troubles: list[NbmlopsError | OSError] = []
     try:
         content = _settle(begun, plan, trace, ending)
         page = pages.made(begun.output, begun.folder / f"{begun.output.stem}.html")
         made = [begun.output, page] if page else [begun.output]
         executed = Executed(str(plan.notebook), executions_in(content), cells_of(trace.prepared.content))
         record.keep(begun.tracking, begun.run_id, begun.moment, executed)
-    except NbmlopsError as exc:
+    except (NbmlopsError, OSError) as exc:
         troubles.append(exc)
         status = "FAILED" if error is None else status
     try:
         is_told = record.deliver(project, begun.tracking)
         record.end(begun.tracking, begun.run_id, status, ending.tags, made, below=is_told)
         record.deliver(project, begun.tracking)
-    except NbmlopsError as exc:
+    except (NbmlopsError, OSError) as exc:
         troubles.append(exc)
     for trouble in troubles:
         if error is None:
-            error = trouble
+            error = trouble if isinstance(trouble, NbmlopsError) else endings.unwritten(trouble)
         else:
             error.add_note(f"and then: {trouble}")
     return error

@@ -178,12 +178,13 @@ def prepare(content: Content, values: Mapping[str, Any]) -> Prepared:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Word what may go wrong when a notebook is written."""
+    """Word what may go wrong when a notebook, or the log of its run, is written."""
     try:
         yield
     except OSError as exc:
+        what = "notebook" if path.suffix == ".ipynb" else "file"
         raise StoreError(
-            f"The notebook {path} cannot be written: {exc.strerror}.", "Check the disk, or give -o."
+            f"The {what} {path} cannot be written: {exc.strerror}.", "Check the disk, or give -o."
         ) from exc
 
 

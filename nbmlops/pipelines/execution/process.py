@@ -249,6 +249,22 @@ class Forked:
 
 
 @contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Do not be told to end any more: what is left takes bounded time, and the truth of the end hangs on it."""
+    ours: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        ours = {each: signal.signal(each, _pass_over) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for each, handler in ours.items():
+            signal.signal(each, handler)
+
+
+def _pass_over(_signum: int, _frame: FrameType | None) -> None: ...
+
+
+@contextlib.contextmanager
 def ending_in_order() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind this process instead of cutting it off, where nobody else handles them."""
 

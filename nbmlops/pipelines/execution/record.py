@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from nbmlops.pipelines.execution.outputs import Outputs, strict
 
@@ -107,6 +107,12 @@ class Log:
         written = self._file.write(line)
         if written != len(line):  # the disk was filled by it: the rest tells why
             self._file.write(line[written:])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file."""
