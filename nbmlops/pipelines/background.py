@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -23,6 +23,10 @@ MODULE = "nbmlops.agent.loop"
 LOCK, LOG = "agent.lock", "agent.log"
 OFF = "NBMLOPS_AGENT"  # ``off``: no command leaves an agent behind
 START_S, STOP_S, LOOK_S = 20.0, 30.0, 0.05
+OF_ONE_RUN = (  # variables that a run has for itself and what it starts: an agent is part of none
+    *("NBMLOPS_RUN", "NBMLOPS_RUN_OFFLINE", "NBMLOPS_PARAMETER_", "NBMLOPS_NOTEBOOK", "NBMLOPS_FENCE"),
+    *("NBMLOPS_RESULTS", "NBMLOPS_DUE", "NBMLOPS_JOB", "MLFLOW_RUN_ID"),
+)
 
 _children: list[subprocess.Popen[bytes]] = []  # agents that this process started: only it can reap them
 
@@ -40,6 +44,17 @@ class Living:
 def is_wanted() -> bool:
     """Say whether a command may leave an agent behind: not in CI, nor where it is off."""
     return not os.environ.get("CI") and os.environ.get(OFF, "").lower() not in ("off", "0", "no", "false")
+
+
+def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment without what belongs to the run that this process may be part of.
+
+    Examples
+    --------
+    >>> own_environment({"HOME": "/root", "NBMLOPS_RUN": "5f0c", "NBMLOPS_PARAMETER_token": "[]"})
+    {'HOME': '/root'}
+    """
+    return {name: value for name, value in environment.items() if not name.startswith(OF_ONE_RUN)}
 
 
 def living(root: Path) -> Living | None:
@@ -64,8 +79,9 @@ def start(project: Project) -> None:
     try:
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", MODULE, str(project.root)],
+                [sys.executable, "-P", "-m", MODULE, str(project.root)],
                 cwd=project.root,
+                env=own_environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -122,17 +138,21 @@ def stop(root: Path) -> Living | None:
 
 
 @contextlib.contextmanager
-def only_one(project: Project, since: str) -> Iterator[bool]:
-    """Be the project's agent on this machine, as long as this lasts; False where another is."""
-    with project.state(LOCK).open("a+b") as file:
+def only_one(project: Project, since: str) -> Iterator[Callable[[], bool] | None]:
+    """Be the project's agent on this machine, as long as this lasts; None where another is.
+
+    Gives a call that says whether the lock's file is still the one that is held: it may be deleted with its folder.
+    """
+    path = project.state(LOCK)
+    with path.open("a+b") as file:
         if not _held(file):
-            yield False
+            yield None
             return
         me = Living(os.getpid(), psutil.Process().create_time(), socket.gethostname(), since)
         file.truncate(0)
         file.write(json.dumps(asdict(me)).encode())
         file.flush()
-        yield True
+        yield lambda: path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
 
 
 def _is_held(file: IO[bytes]) -> bool:
