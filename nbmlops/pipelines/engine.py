@@ -96,7 +96,7 @@ class Trace:
 def execute(project: Project, plan: Plan) -> Outcome:
     """Execute a plan as an MLflow run; its output notebook appears whole, also when a cell failed."""
     started = time.monotonic()
-    prepared = nb.prepare(plan.content, plan.given)
+    prepared = nb.prepare(plan.content, plan.given, keeps_injected=plan.keeps_injected)
     folder = jobs.folder_of(project, plan.job)
     with contextlib.ExitStack() as always, ending_in_order(), _output(project, plan) as output, Worker() as worker:
         with nb.writing(folder / jobs.LOG):  # before there is a run, which would be left open

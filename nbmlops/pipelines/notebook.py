@@ -158,9 +158,9 @@ def parameters_of(content: Content) -> tuple[contract.Parameter, ...]:
     return () if place is None else contract.declared(source_of(content["cells"][place]))
 
 
-def prepare(content: Content, values: Mapping[str, Any]) -> Prepared:
+def prepare(content: Content, values: Mapping[str, Any], *, keeps_injected: bool = False) -> Prepared:
     """Put the given parameters behind the tagged cell, and clear what an earlier run left."""
-    stale = {ERROR_MARKER, INJECTED}
+    stale = {ERROR_MARKER} if keeps_injected else {ERROR_MARKER, INJECTED}
     kept = [(n, cell) for n, cell in enumerate(content["cells"], start=1) if not stale & _tags(cell)]
     cells = [_whole(cell, content) for _, cell in kept]
     numbers = [n for n, _ in kept]

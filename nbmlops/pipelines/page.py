@@ -4,6 +4,7 @@ That process imports nbconvert, which takes a second, while the cells run.
 """
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -64,10 +65,14 @@ def prepare() -> None:
 
 
 def _converted(notebook: Any) -> str:
+    return str(_exporter().from_notebook_node(notebook)[0])
+
+
+@functools.cache
+def _exporter() -> Any:
     from nbconvert import HTMLExporter
 
-    exporter: Any = HTMLExporter(mathjax_url="", require_js_url="", embed_images=False)  # type: ignore[no-untyped-call]
-    return str(exporter.from_notebook_node(notebook)[0])
+    return HTMLExporter(mathjax_url="", require_js_url="", embed_images=False)  # type: ignore[no-untyped-call]
 
 
 def main() -> None:

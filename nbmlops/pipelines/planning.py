@@ -57,6 +57,7 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     resumed: Resumed = field(default_factory=Resumed)
     job: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    keeps_injected: bool = False  # the cell of given parameters is there already
 
     def shown(self) -> dict[str, Any]:
         """Give the parameters as they may be kept and shown."""

@@ -60,10 +60,15 @@ def root_of(uri: str) -> Path | None:
     return find(path.parent) if uri.startswith("sqlite:///") else None
 
 
+set_by_us: set[str] = set()  # variables of this process that nobody else had set
+
+
 def quiet_mlflow() -> Any:
     """Import MLflow, quiet and impatient."""
     for variable, value in (PATIENCE | _SILENCE).items():
-        os.environ.setdefault(variable, value)
+        if variable not in os.environ:
+            os.environ[variable] = value
+            set_by_us.add(variable)
     import mlflow
 
     for noisy in map(logging.getLogger, ("alembic", "mlflow.store.db.utils")):

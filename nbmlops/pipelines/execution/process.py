@@ -17,6 +17,8 @@ from types import FrameType
 from typing import Any, Self
 
 from nbmlops.pipelines.execution import guard, worker
+from nbmlops.pipelines.warm import client, place
+from nbmlops.tracking.store import set_by_us
 
 GRACE_S = 2.0  # from an interrupt, which leaves a traceback in the notebook, to the end by force
 LAST_S = 3.0  # from that to giving up on the guard's word
@@ -209,10 +211,15 @@ class Worker:
 
 def start(
     control: socket.socket, orders: int, streams: dict[str, int], close: Sequence[int]
-) -> "subprocess.Popen[bytes] | Forked":
-    """Start the process; with a shell at hand it is forked from this one, else Python begins anew."""
+) -> "subprocess.Popen[bytes] | Forked | client.Worker":
+    """Start the process: forked from this one where it has a shell at hand, or by the warm server, or anew."""
     if worker.ready:
         return Forked(control, orders, streams, close)
+    if place.is_wanted():
+        environment = {name: value for name, value in os.environ.items() if name not in set_by_us}
+        fds = (streams["stdout"], streams["stderr"], control.fileno(), orders)
+        if warm := client.worker(environment, fds):
+            return warm
     return subprocess.Popen(
         [sys.executable, *OPTIONS, "-m", "nbmlops.pipelines.execution.worker", str(control.fileno()), str(orders)],
         stdin=subprocess.DEVNULL,

@@ -33,11 +33,49 @@ def run(words: Sequence[str]) -> int | None:
             connection.settimeout(ANSWER_S)
             answer, _ = place.receive(connection)
             connection.settimeout(None)
-            if answer == b"taken":
+            if answer.startswith(b"taken"):
                 return _followed(connection)
             if answer:
                 sys.stderr.write(f"{answer.decode()}\n")
         return None
+
+
+def worker(environment: Mapping[str, str], fds: tuple[int, int, int, int]) -> "Worker | None":
+    """Have the server fork a process that runs cells; None when there is no server, or it would not be as here.
+
+    `fds` are the ends of two pipes to print to, of the control socket, and of the pipe of orders.
+    """
+    try:
+        connection = _connected()
+    except (OSError, PermissionError):
+        return None
+    request = {"folder": os.getcwd(), "environment": dict(environment)}
+    with contextlib.suppress(OSError):
+        place.send(connection, json.dumps(request).encode(), fds)
+        connection.settimeout(ANSWER_S)
+        answer, _ = place.receive(connection)
+        if answer.startswith(b"taken"):
+            connection.settimeout(None)
+            return Worker(int(answer.split()[1]), connection)
+    connection.close()
+    return None
+
+
+class Worker:
+    """A process of the server's that runs cells for us."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        self.pid = pid
+        self._connection = connection
+        self._code: int | None = None
+
+    def wait(self) -> int:
+        """Wait for its end; give its exit code."""
+        if self._code is None:
+            answer, _ = place.receive(self._connection)
+            self._connection.close()
+            self._code = int(answer or 1)
+        return self._code
 
 
 def leave_one(environment: Mapping[str, str]) -> None:

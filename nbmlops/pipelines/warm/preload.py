@@ -12,11 +12,21 @@ from typing import Any
 
 # Not pyplot, nor the inline backend: they look for a kernel as they are imported, and take what they find for good.
 MODULES = (
+    "IPython.core.logger",
+    "alembic.command",
     "numpy.random",
     "pandas",
+    "pandas.io.formats.html",
+    "pandas.io.formats.string",
     "pyarrow",
+    "pyarrow.pandas_compat",
+    "sqlalchemy.dialects.sqlite",
     "scipy.stats",
     "scipy.sparse.linalg",
+    "sklearn.datasets.data",
+    "sklearn.datasets.descr",
+    "narwhals.stable.v2",
+    "narwhals._pandas_like.dataframe",
     "matplotlib.figure",
     "sklearn.calibration",
     "sklearn.compose",
@@ -37,11 +47,20 @@ MODULES = (
     "mlflow.models",
     "mlflow.sklearn",
     "mlflow.pyfunc",
+    "mlflow.store.tracking.file_store",
     "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "mlflow.tracing.export",
+    "mlflow.tracing.processor.base_mlflow",
+    "mlflow.tracing.processor.otel",
+    "mlflow.tracing.utils.environment",
     "mlflow.store.model_registry.sqlalchemy_store",
     "nbmlops.agent.verbs",
-    "nbmlops.ledger.database",
+    "nbmlops.ledger.jobs",
+    "nbmlops.pipelines.ci.junit",
+    "nbmlops.pipelines.ci.services",
     "nbmlops.pipelines.engine",
+    "nbmlops.pipelines.execution.snapshot",
     "nbmlops.pipelines.verbs",
     "nbmlops.registry.verbs",
     "nbmlops.surfaces.call",
@@ -50,6 +69,8 @@ MODULES = (
     "nbmlops.surfaces.parse",
     "nbmlops.surfaces.show",
     "nbmlops.tracking.attempts",
+    "nbmlops.tracking.journal.target_http",
+    "nbmlops.tracking.journal.target_sql",
     "nbmlops.tracking.plugin.entry_points",
     "nbmlops.tracking.plugin.stores",
     "nbmlops.tracking.session",
@@ -92,7 +113,11 @@ class Preloaded:
     def differs(self, environment: Mapping[str, str]) -> str:
         """Name a variable that an import would have found with another value; empty when there is none."""
         of_c = {name for name in (*environment, *self.before) if name.startswith(_OF_C) or name in _OF_C_WHOLE}
-        return next((name for name in sorted(self.names | of_c) if environment.get(name) != self.before.get(name)), "")
+        for name in sorted(self.names | of_c):
+            value = environment.get(name)
+            if value != self.before.get(name) and (value is None or value != self.left.get(name)):
+                return name
+        return ""
 
     def changed(self) -> str:
         """Name a file that is not the one that was imported; empty when there is none."""

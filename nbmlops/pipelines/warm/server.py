@@ -90,7 +90,7 @@ class Server:
         connection, _ = listening.accept()
         connection.settimeout(2.0)
         try:
-            message, fds = place.receive(connection, 3)
+            message, fds = place.receive(connection, 4)
             request = json.loads(message)
         except (OSError, ValueError):
             connection.close()
@@ -107,11 +107,14 @@ class Server:
         pid = os.fork()
         if pid == 0:
             request["environment"] = {**self.preloaded.left, **request["environment"]}
-            _become(self.main, request, fds, [listening, connection, *self.clients.values()])
+            _settle_in(request, [listening, connection, *self.clients.values()])
+            if "words" in request:
+                _be_command(self.main, request, fds)
+            _be_worker(fds)
         _close(fds)
         self.clients[pid] = connection
         with contextlib.suppress(OSError):
-            place.send(connection, b"taken")
+            place.send(connection, f"taken {pid}".encode())
         ready.register(connection, selectors.EVENT_READ, pid)
         return True
 
@@ -141,30 +144,48 @@ class Server:
                     connection.close()
 
 
-def _become(main: Main, request: dict[str, Any], fds: list[int], of_server: list[socket.socket]) -> NoReturn:
-    """Be the process that the client would have been, and run its command."""
+def _settle_in(request: dict[str, Any], of_server: list[socket.socket]) -> None:
+    """Be a process like the client: in its folder, with its environment, and nothing of the server's."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for each in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each_socket in of_server:
+        each_socket.close()
+    os.chdir(request["folder"])
+    _take_environment(request["environment"])
+    refresh()
+
+
+def _be_command(main: Main, request: dict[str, Any], fds: list[int]) -> NoReturn:
+    """Run a command on the client's own streams."""
     code = 1
     try:
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        for each in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for each_socket in of_server:
-            each_socket.close()
-        for target, fd in enumerate(fds):
-            os.dup2(fd, target)
-        _close(fds)
+        _take_streams(fds)
         worker.own_streams()
-        os.chdir(request["folder"])
-        _take_environment(request["environment"])
         sys.argv[:] = ["nbmlops", *request["words"]]
-        refresh()
         code = main(request["words"])
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     finally:
         worker.leave(code)
+
+
+def _be_worker(fds: list[int]) -> NoReturn:
+    """Run the cells of a runner elsewhere; given are two pipes to print to, its socket, and its orders."""
+    try:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        _take_streams([nothing, *fds[:2]])
+        worker.begin(socket.socket(fileno=fds[2]), fds[3])
+    finally:
+        os._exit(1)
+
+
+def _take_streams(fds: list[int]) -> None:
+    for target, fd in enumerate(fds):
+        os.dup2(fd, target)
+    _close(fds)
 
 
 def refresh() -> None:
