@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbmlops.pipelines.flow.references import as_text
-from nbmlops.pipelines.flow.sources import Part
+from nbmlops.pipelines.flow.sources import OF_EVERY_NOTEBOOK, Part
 from nbmlops.strict_json import plain
 
 Results = Mapping[str, Any]
@@ -71,8 +71,12 @@ class Published:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What the steps behind this one depend on: its key, its results, and what they point to."""
-        return sha([self.key, plain(self.results), self.digest])
+        """What the steps behind this one depend on: its key, its results, and what they point to.
+
+        The run and its output notebook are others each time; who reads them has them among its parameters.
+        """
+        told = {name: value for name, value in self.results.items() if name not in OF_EVERY_NOTEBOOK}
+        return sha([self.key, plain(told), self.digest])
 
 
 @dataclass(frozen=True)
