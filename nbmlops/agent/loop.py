@@ -39,6 +39,7 @@ from nbmlops.pipelines import background, jobs
 from nbmlops.pipelines.scheduled import Scheduled, declared_in
 from nbmlops.project import FILE, Project
 from nbmlops.scrub import scrub_text
+from nbmlops.tracking.journal import crash_point
 from nbmlops.tracking.owner import owner_is_dead, owner_tags
 
 LEASE_S = 120.0  # in which a claim becomes a run; after it another may try, and the fence lets only one start
@@ -139,15 +140,8 @@ class Agent:
         parameters: dict[str, Any] | None = None,
     ) -> Firing | None:
         """Claim an occasion, and start it where it is ours and its turn."""
-        asked = Firing(
-            each.name,
-            occasion,
-            due_at,
-            CLAIMED,
-            1,
-            *self._claim(),
-            **({"parameters": parameters} if parameters else {}),
-        )
+        owner, job, claimed_at = self._claim()
+        asked = Firing(each.name, occasion, due_at, CLAIMED, 1, owner, job, claimed_at, parameters=parameters or {})
         firing = ledger.claim(asked, overlap=each.timing.overlap, is_late=is_late)
         if firing and firing.state == CLAIMED:
             self._launch(firing, each)
@@ -161,8 +155,10 @@ class Agent:
 
     def _launch(self, firing: Firing, each: Scheduled) -> None:
         """Start the process of a claimed firing; where that fails, the claim is taken over when its lease is out."""
+        crash_point("firing-claimed")
         try:
             self.children.append(self.launcher.launch(firing, each))
+            crash_point("firing-launched")
         except (OSError, NbmlopsError) as exc:
             self.tell(f"{each.name}: {firing.occasion} cannot be started: {scrub_text(str(exc))}")
         else:
