@@ -260,7 +260,7 @@ def _settle(begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending) -> n
         "duration": round(sum(trace.record.seconds.values()), 6),
     }
     if ending.failure:
-        content["cells"].insert(0, nb.banner(ending.failure, plan.content))
+        content = {**content, "cells": [nb.banner(ending.failure, plan.content), *content["cells"]]}
     with nb.writing(begun.output):
         write(content, begun.output)
     return content
