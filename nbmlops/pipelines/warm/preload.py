@@ -115,7 +115,8 @@ class Preloaded:
         of_c = {name for name in (*environment, *self.before) if name.startswith(_OF_C) or name in _OF_C_WHOLE}
         for name in sorted(self.names | of_c):
             value = environment.get(name)
-            if value != self.before.get(name) and (value is None or value != self.left.get(name)):
+            is_known = value is not None and (value == self.left.get(name) or name.startswith("_"))  # _: a library's own
+            if value != self.before.get(name) and not is_known:
                 return name
         return ""
 

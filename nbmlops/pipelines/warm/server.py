@@ -72,7 +72,9 @@ class Server:
         with selectors.DefaultSelector() as ready:
             ready.register(listening, selectors.EVENT_READ)
             ready.register(wake_read, selectors.EVENT_READ)
-            while self.clients or (time.monotonic() - asked_at < IDLE_S and path.exists()):
+            while self.clients or (
+                time.monotonic() - asked_at < IDLE_S and path.exists() and path == place.socket_path()
+            ):
                 for key, _ in ready.select(LOOK_S):
                     if key.fileobj is listening:
                         asked_at = time.monotonic()
