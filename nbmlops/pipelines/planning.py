@@ -1,5 +1,6 @@
 """What a headless run is to do, checked before anything starts; nothing is run here."""
 
+import itertools
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines.duration import duration_s
 from nbmlops.project import Project
 
+MOST = 10_000  # combinations of a matrix
 NEVER = "never"  # the limit that is none
 
 
@@ -84,6 +86,25 @@ def planned(project: Project, notebook: str, parameters: Mapping[str, Any], outp
     return Plan(path, content, given, effective, _output(project, path, output), limits)
 
 
+def planned_matrix(
+    project: Project,
+    notebook: str,
+    parameters: Mapping[str, Any],
+    matrix: Mapping[str, Any],
+    output: str | None,
+    limits: Limits,
+) -> list[tuple[Mapping[str, Any], Plan]]:
+    """Check what a run is to do for every combination of values, before the first begins."""
+    if both := sorted(set(parameters) & set(matrix)):
+        raise UsageError(f"{', '.join(both)} is given as one value and as a matrix.", "Give it once.")
+    place = project.output(output) if output else None
+    found: list[tuple[Mapping[str, Any], Plan]] = []
+    for number, values in enumerate(combinations(matrix), start=1):
+        own = str(place.with_name(f"{place.stem}-{number}{place.suffix}")) if place else None
+        found.append((values, planned(project, notebook, {**parameters, **values}, own, limits)))
+    return found
+
+
 def given_values(parameters: Mapping[str, Any], file: str | None, project: Project) -> dict[str, Any]:
     """Join the values of a file and those given one by one, which win."""
     return {**(filed.from_file(project.path(file)) if file else {}), **parameters}
@@ -115,3 +136,33 @@ def _output(project: Project, notebook: Path, output: str | None) -> Path | None
     if path.is_dir():
         raise UsageError(f"{path} is a folder; -o takes the output notebook's path.", f"-o {output}/{notebook.name}")
     return path
+
+
+def combinations(matrix: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give every combination of the values, the last name's changing fastest.
+
+    Raises
+    ------
+    UsageError
+        A name has no value, or there are too many combinations.
+
+    Examples
+    --------
+    >>> combinations({"kind": "a,b", "depth": "1,2"})[:3]
+    [{'kind': 'a', 'depth': '1'}, {'kind': 'a', 'depth': '2'}, {'kind': 'b', 'depth': '1'}]
+    """
+    lists = {name: _values(name, given) for name, given in matrix.items()}
+    every = [
+        dict(zip(lists, values, strict=True))
+        for values in itertools.islice(itertools.product(*lists.values()), MOST + 1)
+    ]
+    if len(every) > MOST:
+        raise UsageError(f"The matrix has more than {MOST:,} combinations.", "Give fewer values, or run it in parts.")
+    return every
+
+
+def _values(name: str, given: Any) -> list[Any]:
+    values = list(given) if isinstance(given, list | tuple) else [each.strip() for each in str(given).split(",")]
+    if not values or "" in values:
+        raise UsageError(f"--matrix {name} has an empty value.", f"--matrix {name}=1,2,3")
+    return values

@@ -2,9 +2,11 @@
 
 from nbmlops.pipelines import attempts, cancelling, contract, describing, planning, resuming
 from nbmlops.pipelines import jobs as known
+from nbmlops.pipelines import matrix as combining
 from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines.contract import Parameter
 from nbmlops.pipelines.jobs import Job
+from nbmlops.pipelines.matrix import MatrixRun
 from nbmlops.pipelines.notebook import NotebookRun
 from nbmlops.project import Project
 from nbmlops.verb import JobRef, NotebookPath, Pairs, Rows, verb
@@ -67,6 +69,8 @@ def run(
     *,
     parameters: Pairs = {},
     file: str | None = None,
+    matrix: Pairs = {},
+    at_once: int = 1,
     output: str | None = None,
     timeout: str = "24h",
     cell_timeout: str = "6h",
@@ -75,7 +79,7 @@ def run(
     junit: str | None = None,
     no_warm: bool = False,
     dry_run: bool = False,
-) -> NotebookRun:
+) -> NotebookRun | MatrixRun:
     """Run a notebook headlessly with checked parameters.
 
     Names and types are checked before anything starts. The notebook runs with
@@ -91,8 +95,12 @@ def run(
         Values for its parameters, ``name=value``; a secret as a reference, ``token=env:TOKEN``.
     file
         JSON, TOML or YAML file of such values; those given one by one win.
+    matrix
+        Lists of values, ``name=1,2,3``: the notebook runs once for each combination.
+    at_once
+        How many of those may run at once.
     output
-        Where the executed notebook goes; ``.nbmlops/runs/`` without it.
+        Where the executed notebook goes; ``.nbmlops/runs/`` without it. Those of a matrix get numbers.
     timeout
         How long the whole notebook may take (``30s``, ``10m``, ``24h``), or ``never`` for no limit.
     cell_timeout
@@ -110,8 +118,8 @@ def run(
 
     Returns
     -------
-    NotebookRun
-        Its run, its output, its results, and how long each cell took.
+    NotebookRun, or MatrixRun
+        Its run, its output, its results, and how long each cell took; of a matrix one line for each combination.
 
     Raises
     ------
@@ -146,8 +154,22 @@ def run(
     """
     del no_warm  # the command line has heeded it: here the process is there already
     values = planning.given_values(parameters, file, project)
-    plan = planning.planned(project, notebook, values, output, planning.Limits.read(timeout, cell_timeout))
+    limits = planning.Limits.read(timeout, cell_timeout)
     patience = attempts.Patience.read(retries, backoff)
+    if matrix:
+        plans = planning.planned_matrix(project, notebook, values, matrix, output, limits)
+        options = (
+            "--timeout",
+            timeout,
+            "--cell-timeout",
+            cell_timeout,
+            "--retries",
+            str(retries),
+            "--backoff",
+            backoff,
+        )
+        return combining.executed(project, plans, options, at_once, junit, dry_run=dry_run)
+    plan = planning.planned(project, notebook, values, output, limits)
     if dry_run:
         return NotebookRun(str(plan.notebook), str(plan.output or ""), "", "PLANNED", 0.0, plan.shown())
     return attempts.attempted(project, plan, patience, junit)

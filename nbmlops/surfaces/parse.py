@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter,
 from nbmlops.errors import UsageError
 from nbmlops.verb import BY_NAME, NAMED_BY_ITSELF, load, parameters, ref_of
 
-SHORT = {"parameters": "-p", "output": "-o", "file": "-f"}
+SHORT = {"parameters": "-p", "output": "-o", "file": "-f", "at_once": "-j"}
 COMMON = Group("Common options", sort_key=99)
 
 
