@@ -49,6 +49,7 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     monkeypatch.setattr("nbmlops.scrub._remembered", ())  # a secret of one test is another's ordinary text
     monkeypatch.setenv("NBMLOPS_SENDER", "off")  # one for each test's folder would import MLflow hundreds of times
     monkeypatch.setenv("NBMLOPS_WARM", "off")  # no test leaves a server behind
+    monkeypatch.setenv("NBMLOPS_AGENT", "off")  # an agent of a test's folder would outlive the test
     home = tmp_path_factory.mktemp("home")
     for variable, folder in {
         "IPYTHONDIR": "ipython",

@@ -24,6 +24,7 @@ VERBS: dict[str, Entry] = {
     "status": Entry("nbmlops.agent.verbs:status", "Show the project on one card: what lives, and what needs attention.", "read", "project"),
     "doctor": Entry("nbmlops.agent.verbs:doctor", "Check stores, git, kernel, versions, disk and leftovers; mend with --fix.", "read", "project"),
     "sync": Entry("nbmlops.agent.verbs:sync", "Deliver what the journals hold, and end the runs whose process is gone.", "write", "project"),
+    "agent": Entry("nbmlops.agent.control:agent", "Start the process that fires schedules and triggers; --stop ends it.", "write", "project"),
     "export": Entry("nbmlops.agent.verbs:export", "Write a run as code, notebook or archive, or a notebook as a CI workflow.", "read", "project"),
     "track": Entry("nbmlops.tracking.verbs:track", "Track what follows as one run, until `end` or the cell's end.", "session", "track"),
     "end": Entry("nbmlops.tracking.verbs:end", "End the active run.", "session", "track"),
@@ -53,5 +54,9 @@ VERBS: dict[str, Entry] = {
     "logs": Entry("nbmlops.pipelines.reading:logs", "Show what a job's cells printed, also while it runs.", "read", "pipeline"),
     "resume": Entry("nbmlops.pipelines.verbs:resume", "Go on with a failed run at the cell that failed.", "write", "pipeline"),
     "cancel": Entry("nbmlops.pipelines.verbs:cancel", "End a job that runs now.", "write", "pipeline"),
+    "schedule": Entry("nbmlops.pipelines.scheduling:schedule", "Have a pipeline or a notebook run by itself, at set times or on triggers.", "write", "pipeline"),
+    "pause": Entry("nbmlops.pipelines.scheduling:pause", "Pause a schedule and its triggers; what runs goes on.", "write", "pipeline"),
+    "unpause": Entry("nbmlops.pipelines.scheduling:unpause", "Go on with a paused schedule from now; what came meanwhile is not made up.", "write", "pipeline"),
+    "unschedule": Entry("nbmlops.pipelines.scheduling:unschedule", "Have something run by itself no longer; a pipeline stays, and what runs goes on.", "write", "pipeline"),
 }
 # fmt: on

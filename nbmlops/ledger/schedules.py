@@ -207,7 +207,8 @@ class Schedules:
     def paused(self) -> dict[str, str]:
         """Name the paused schedules, with who has paused each."""
         with self._ledger.reading() as connection:
-            return dict(connection.execute(sa.select(PAUSES.c.schedule, PAUSES.c.paused_by)).tuples().all())
+            rows = connection.execute(sa.select(PAUSES.c.schedule, PAUSES.c.paused_by))
+            return {row.schedule: row.paused_by for row in rows}
 
     # --------------------------------------------------------------------- seen
     def seen(self) -> dict[tuple[str, str, str], Seen]:
@@ -225,6 +226,11 @@ class Schedules:
         with self._alone(schedule) as connection:
             connection.execute(SEEN.delete().where(*(SEEN.c[name] == value for name, value in key.items())))
             connection.execute(SEEN.insert().values(**key, since_at=stamp(seen.since), seen=seen.value))
+
+    def unsee(self, schedule: str, trigger: str) -> None:
+        """Forget what a trigger has seen, in every place: it looks anew."""
+        with self._alone(schedule) as connection:
+            connection.execute(SEEN.delete().where(SEEN.c.schedule == schedule, SEEN.c.trigger == trigger))
 
     def forget(self, schedule: str) -> None:
         """Forget since when a schedule is heeded, what it has seen, and its pause; its firings stay."""

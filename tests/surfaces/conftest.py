@@ -241,6 +241,7 @@ def own_jupyter(home: Path) -> dict[str, str]:
         name: value for name, value in os.environ.items() if not name.startswith(("NBMLOPS_", "MLFLOW_", "JUPYTER"))
     }
     kept.pop("CI", None)
+    kept["NBMLOPS_AGENT"] = "off"
     places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime"}
     return kept | {name: str(home / folder) for name, folder in {**places, "IPYTHONDIR": "ipython"}.items()}
 

@@ -102,6 +102,23 @@ STORIES = [
     story("drift march.parquet --against january.parquet", current="march.parquet", against="january.parquet"),
     story("params train.ipynb", notebook="train.ipynb"),
     story("run train.ipynb -p month=4", notebook="train.ipynb", parameters={"month": 4}),
+    Story(
+        (
+            Case(
+                "schedule train.ipynb '30 2 * * *' --tz Europe/Vienna -p month=4",
+                {
+                    "target": "train.ipynb",
+                    "expression": "30 2 * * *",
+                    "tz": "Europe/Vienna",
+                    "parameters": {"month": 4},
+                },
+            ),
+            Case("pause train", {"target": "train"}),
+            Case("unpause train", {"target": "train"}),
+            Case("agent --status", {"status": True}),
+            Case("unschedule train", {"target": "train"}),
+        )
+    ),
     story("jobs --name train", name="train"),
     story("logs aaaa", job="aaaa"),
     story("resume aaaa --dry-run", job="aaaa", dry_run=True),
