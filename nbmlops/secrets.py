@@ -5,7 +5,7 @@ A secret travels as its reference and is read by the process that needs it, whic
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,23 @@ def read(text: str) -> str:
         return Reference(text)
     escaped = text.removeprefix(ESCAPE)
     return escaped if escaped.startswith((*_KINDS, ESCAPE)) else str.__str__(text)
+
+
+def escaped(value: Any) -> Any:
+    """Word texts so that `read` gives them back as they are: they are no references, however they begin.
+
+    Examples
+    --------
+    >>> escaped(["env:TOKEN", "march", 3, Reference("env:TOKEN")])
+    ['text:env:TOKEN', 'march', 3, 'env:TOKEN']
+    """
+    if isinstance(value, list | tuple):
+        return [escaped(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: escaped(each) for key, each in value.items()}
+    if not isinstance(value, str) or isinstance(value, Reference):
+        return value
+    return value if type(again := read(value)) is str and again == value else f"{ESCAPE}{value}"
 
 
 def resolved(reference: str, folder: Path = Path()) -> str:

@@ -43,7 +43,7 @@ class Running:
             words += ["-f", self.parameters]
         self.err, self.begin_of_err = _log(request["log"])
         self.deadline = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
-        self.pid = _started(words, request["folder"], {**os.environ, **request["environment"]}, self.out, self.err)
+        self.pid = _started(words, request["folder"], request["environment"], self.out, self.err)
 
     def signal(self, signum: int) -> None:
         """Signal it and what it has begun."""

@@ -88,7 +88,7 @@ def _request(number: int, spec: StepSpec) -> bytes:
         "id": number,
         "command": command,
         "folder": spec.folder,
-        "environment": dict(spec.environment),
+        "environment": {**os.environ, **spec.environment},
         "parameters": None if spec.parameters is None else dumps(spec.parameters),
         "log": spec.log,
         "timeout_s": spec.timeout_s,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nbmlops import secrets
 from nbmlops.errors import UsageError, nearest
 from nbmlops.pipelines import contract
 from nbmlops.pipelines.contract import Parameter
@@ -276,7 +277,7 @@ def _literal(parameter: Parameter | None, value: Any) -> Any:
 def _coerced(parameter: Parameter | None, value: Any) -> Any:
     if parameter is None or references_in(value):
         return value
-    return _escaped(_literal(parameter, value))
+    return _escaped(secrets.escaped(_literal(parameter, value)))
 
 
 def _escaped(value: Any) -> Any:

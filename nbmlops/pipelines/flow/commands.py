@@ -52,8 +52,9 @@ def parameters(step: Step, planned: PlannedStep) -> Mapping[str, Any] | None:
     """Give the parameters as the step's process reads them: references as references, texts as texts."""
     if step.kind == "verb":
         return None
-    word = spelled if step.kind == "function" else _for_a_notebook
-    return {name: word(value) for name, value in planned.parameters.items()}
+    if step.kind == "function":
+        return {name: spelled(value) for name, value in planned.parameters.items()}
+    return {name: plain(secrets.escaped(value)) for name, value in planned.parameters.items()}
 
 
 def limit_s(step: Step) -> float | None:
@@ -65,24 +66,6 @@ def resources(step: Step) -> Mapping[str, float]:
     """Tell what one attempt takes."""
     taken = step.resources
     return {"cpus": taken.cpus, "gpus": taken.gpus, "memory_bytes": taken.memory_bytes}
-
-
-def _for_a_notebook(value: Any) -> Any:
-    """Word a value so that the notebook's contract reads it as what it is.
-
-    Examples
-    --------
-    >>> _for_a_notebook([secrets.Reference("env:TOKEN"), "env:TOKEN", 3])
-    ['env:TOKEN', 'text:env:TOKEN', 3]
-    """
-    if isinstance(value, list | tuple):
-        return [_for_a_notebook(each) for each in value]
-    if isinstance(value, Mapping):
-        return {key: _for_a_notebook(each) for key, each in value.items()}
-    if isinstance(value, str) and not isinstance(value, secrets.Reference):
-        is_as_it_is = type(read := secrets.read(value)) is str and read == value
-        return value if is_as_it_is else f"{secrets.ESCAPE}{value}"
-    return str(value) if isinstance(value, str) else plain(value)
 
 
 # ------------------------------------------------------------------------ end

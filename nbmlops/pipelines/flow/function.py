@@ -88,7 +88,12 @@ def _worded(returned: Any, target: str) -> str:
 
     if returned is not None and not isinstance(returned, dict):
         raise TypeError(f"{target} must return a dict of results or None, not {type(returned).__name__}")
-    text = json.dumps({"results": plain(returned or {})}, ensure_ascii=False, allow_nan=False)
+    results = plain(returned or {})
+    if isinstance(sys.stdout, _Masked):
+        from nbmlops.scrub import scrub
+
+        results = scrub(results)
+    text = json.dumps({"results": results}, ensure_ascii=False, allow_nan=False)
     if len(text) > LARGEST:
         raise ValueError(f"{target} returns {len(text):,} characters; write what is large, and return its path or URI")
     return text

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from nbmlops import secrets
 from nbmlops.errors import UsageError, nearest
 from nbmlops.pipelines import contract
 from nbmlops.pipelines.flow.conditions import condition, judged
@@ -17,7 +18,7 @@ from nbmlops.pipelines.flow.declared import Pipeline, Step
 from nbmlops.pipelines.flow.graph import following, ordered
 from nbmlops.pipelines.flow.ingredients import Ingredients, Known, Published, differences, listed
 from nbmlops.pipelines.flow.instances import Instance, instances_of, picked
-from nbmlops.pipelines.flow.references import CONTEXT, Reference, as_text, filled, found, whole
+from nbmlops.pipelines.flow.references import CONTEXT, Reference, as_text, filled, found, parsed, whole
 from nbmlops.pipelines.flow.sources import Source
 from nbmlops.scrub import scrub_text
 
@@ -341,6 +342,8 @@ class _View:
     # What a value becomes, once the results before it are there.
     def _value(self, name: str, value: Any) -> Any:
         ready = filled(value, self._look_up)
+        if _begins_with_a_result(value):  # which is data: it refers to no secret, whatever it says
+            ready = secrets.escaped(ready)
         source = self.planning.sources.get(self.instance.step.name)
         declared = {each.name: each for each in (source.parameters or ())} if source else {}
         return contract.coerce(declared[name], ready) if name in declared else ready
@@ -395,6 +398,11 @@ def _results(step: Step, rows: Sequence[PlannedStep]) -> Any:
     if not step.matrix:
         return results[0] if results else {}
     return results[picked(step.pick, results)] if step.pick else results
+
+
+def _begins_with_a_result(value: Any) -> bool:
+    parts = parsed(value) if isinstance(value, str) else ()
+    return bool(parts) and isinstance(parts[0], Reference)
 
 
 def _texts(values: Iterable[Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,9 +46,11 @@ Run = Callable[..., PipelineRun]
 
 
 @pytest.fixture
-def declare(folder: Path) -> Iterator[Declare]:
+def declare(tmp_path: Path) -> Iterator[Declare]:
     """Declare pipeline p from the TOML of its steps, with the functions that they call."""
     opened: list[Project] = []
+    folder = tmp_path / "flights"
+    folder.mkdir()
 
     def written(steps: str, functions: str, **files: str) -> Project:
         rows = "".join(f"[[pipelines.p.steps]]\n{textwrap.dedent(row).strip()}\n" for row in steps.split("---"))
@@ -424,7 +427,7 @@ def test_a_verb_is_a_step_and_its_result_s_fields_are_results(declare: Declare, 
 
 
 def test_notebooks_are_steps_and_their_results_and_runs_are_told(
-    declare: Declare, run: Run, monkeypatch: pytest.MonkeyPatch
+    declare: Declare, run: Run, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NBMLOPS_WARM", "off")
     steps = """
@@ -438,11 +441,17 @@ def test_notebooks_are_steps_and_their_results_and_runs_are_told(
     """
     files = {
         "extract.ipynb": notebook(
-            "open('table.csv', 'w').write('x' * rows)", "%mlops result table=table.csv", tagged="rows: int = 1"
+            "%load_ext nbmlops",
+            "open('table.csv', 'w').write('x' * rows)",
+            "%mlops result table=table.csv",
+            tagged="rows: int = 1",
         ),
-        "train.ipynb": notebook("n = len(open(table).read())", "%mlops result n=n", tagged="table: str = ''"),
+        "train.ipynb": notebook(
+            "%load_ext nbmlops", "n = len(open(table).read())", "%mlops result n=n", tagged="table: str = ''"
+        ),
     }
     project = declare(steps, "", **files)
+    shutil.copy(empty_mlflow, project.state("mlflow.db"))
     done = run(project)
     assert statuses(done) == {"extract": "FINISHED", "train": "FINISHED"}
     extract, train = done.steps
@@ -462,20 +471,24 @@ run_pipeline(Project(sys.argv[1]), "p")
 """
 
 
-@pytest.fixture
-def drive() -> Iterator[Callable[[Project], psutil.Popen]]:
-    """Start drivers in processes of their own, which end with the test."""
-    begun: list[psutil.Popen] = []
+Drive = Callable[[Project], "subprocess.Popen[bytes]"]
 
-    def started(project: Project) -> psutil.Popen:
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Drive]:
+    """Start drivers in processes of their own, which end with the test; what they complain of is in a file."""
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def started(project: Project) -> "subprocess.Popen[bytes]":
         words = [sys.executable, "-c", DRIVER, str(project.root)]
-        begun.append(psutil.Popen(words, stderr=subprocess.PIPE, text=True))
+        with (tmp_path / "complaint").open("wb") as file:
+            begun.append(subprocess.Popen(words, stderr=file))
         return begun[-1]
 
     yield started
     for process in begun:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def wait_until(fact: Callable[[], Any], within_s: float = 30.0) -> None:
@@ -508,7 +521,7 @@ def pids(project: Project) -> list[int]:
 
 
 def test_a_driver_that_is_killed_takes_its_steps_along_and_the_next_does_only_what_is_left(
-    declare: Declare, run: Run, drive: Callable[[Project], psutil.Popen]
+    declare: Declare, run: Run, drive: Drive
 ) -> None:
     project = declare(SLOW, SLOW_PY)
     first = drive(project)
@@ -525,9 +538,7 @@ def test_a_driver_that_is_killed_takes_its_steps_along_and_the_next_does_only_wh
     assert [job.status for job in jobs.newest(project)] == ["FINISHED", "LOST"]
 
 
-def test_a_driver_that_is_told_to_end_ends_its_steps_and_says_so(
-    declare: Declare, drive: Callable[[Project], psutil.Popen]
-) -> None:
+def test_a_driver_that_is_told_to_end_ends_its_steps_and_says_so(declare: Declare, drive: Drive) -> None:
     project = declare(SLOW, SLOW_PY)
     driver = drive(project)
     wait_until(lambda: pids(project))
@@ -540,21 +551,21 @@ def test_a_driver_that_is_told_to_end_ends_its_steps_and_says_so(
 
 
 def test_a_driver_that_was_stopped_while_another_went_on_publishes_nothing(
-    declare: Declare, drive: Callable[[Project], psutil.Popen], run: Run
+    declare: Declare, drive: Drive, run: Run, tmp_path: Path
 ) -> None:
     project = declare(SLOW, SLOW_PY)
     stopped = drive(project)
     wait_until(lambda: pids(project))
     (first,) = jobs.newest(project)
-    stopped.suspend()
+    stopped.send_signal(signal.SIGSTOP)
     away = {**vars(first), "owner": {**first.owner, "nbmlops.host": "elsewhere", "nbmlops.alive_at": "0"}}
     jobs.put(project, jobs.Job(**away))  # as seen from another machine, after its lease
     (project.root / "go").touch()
     done = run(project)
     assert done.steps[1].results == {"by": done.job}
-    stopped.resume()
-    _, complaint = stopped.communicate(timeout=30)
-    assert "is stale: job" in complaint
+    stopped.send_signal(signal.SIGCONT)
+    assert stopped.wait(30) != 0
+    assert "is stale: job" in (tmp_path / "complaint").read_text()
     published = [row["results"] for row in project.open(Steps).published("p") if row["step"] == "two"]
     assert published == [{"by": done.job}]
     assert [row["status"] for row in project.open(Steps).of_job(first.job)] == ["FINISHED", "STALE"]
@@ -589,7 +600,7 @@ def test_a_step_whose_worker_is_lost_is_begun_anew_with_a_fence_of_its_own(
         run(project, executor=Losing(place, 9), force=("*",))
 
 
-def test_a_hundred_steps_each_publish_once(declare: Declare, run: Run) -> None:
+def test_forty_instances_each_publish_once(declare: Declare, run: Run) -> None:
     steps = f"name = 'a'\nfunction = 'steps:a'\nmatrix = {{ n = {list(range(40))} }}"
     project = declare(steps, "def a(n: int): return {'twice': 2 * n}")
     done = run(project)
