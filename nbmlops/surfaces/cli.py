@@ -12,6 +12,7 @@ from typing import Any
 from nbmlops import __version__
 from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project
+from nbmlops.surfaces import progress
 
 WARM = ("run", "resume")
 
@@ -81,7 +82,7 @@ def _verb(words: list[str]) -> int:
     call = parse(name, rest)
     quiet = call.options["quiet"]
     project = Project(
-        settings.pop("project", None), surface="cli", overrides=settings, notify=_nothing if quiet else _progress
+        settings.pop("project", None), surface="cli", overrides=settings, notify=_nothing if quiet else progress.say
     )
     if call.arguments.get("command"):
         return _command(call, project)
@@ -153,10 +154,6 @@ def _say(text: str) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
         sys.exit(128 + signal.SIGPIPE)
-
-
-def _progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _nothing(line: str) -> None: ...
