@@ -16,13 +16,14 @@ import arriving
 import autologging
 import digests
 import first_run
+import headless
 import ledger
 import loading
 import log_calls
 import reading
 from contest import Bench, measure, rows
 
-MODULES = (loading, first_run, log_calls, arriving, autologging, reading, digests, ledger)
+MODULES = (loading, first_run, log_calls, arriving, autologging, reading, digests, ledger, headless)
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 HEAD = [
