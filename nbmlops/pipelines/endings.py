@@ -36,6 +36,22 @@ class Ending:
         return "FINISHED" if self.status == "SKIPPED" else self.status
 
     @property
+    def exit_code(self) -> int:
+        """The exit code of a command that ends so."""
+        if isinstance(self.error, KeyboardInterrupt):
+            return 128 + signal.SIGINT
+        code = self.error.code if isinstance(self.error, SystemExit) else getattr(self.error, "exit_code", 1)
+        return 0 if self.error is None else int(code or 0)
+
+    def spoilt(self, trouble: NbmlopsError | OSError) -> "Ending":
+        """Give how it ended with what went wrong afterwards, which never hides what did before."""
+        if self.error is not None:
+            self.error.add_note(f"and then: {trouble}")
+            return self
+        error = trouble if isinstance(trouble, NbmlopsError) else _unwritten(trouble)
+        return Ending("FAILED", error, Failure("broken", error.message), error.message)
+
+    @property
     def tags(self) -> dict[str, str]:
         """What the run tells of its end as tags."""
         if self.failure is None:
@@ -169,7 +185,7 @@ def _broken(cause: BaseException, failure: Failure, hint: str) -> NbmlopsError:
     return error
 
 
-def unwritten(cause: OSError) -> StoreError:
+def _unwritten(cause: OSError) -> StoreError:
     """Word what kept the end of a run from being kept."""
     error = StoreError(f"The end of the run cannot be kept: {cause.strerror or cause}.", "Check the disk.")
     error.__cause__ = cause

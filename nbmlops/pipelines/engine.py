@@ -111,12 +111,12 @@ def execute(project: Project, plan: Plan) -> Outcome:
             broken = _heard(plan, _job(project, plan, begun, prepared), trace, worker)
         always.enter_context(undisturbed())
         ending = endings.judged(trace.record, prepared, trace.end, worker, plan, output, broken)
-        error = _finish(project, begun, plan, trace, ending, pages)
+        ending = _finish(project, begun, plan, trace, ending, pages)
     run = nb.NotebookRun(
         notebook=_named(project, plan.notebook),
         output=str(output),
         run_id=begun.run_id,
-        status="FAILED" if error and ending.error is None else ending.status,
+        status=ending.status,
         duration_s=round(time.monotonic() - started, 3),
         parameters=plan.shown(),
         cells=trace.timings(),
@@ -125,8 +125,8 @@ def execute(project: Project, plan: Plan) -> Outcome:
         reason=ending.reason,
         failure=ending.failure,
     )
-    _keep(project, begun, run, error)
-    return Outcome(run, error)
+    _keep(project, begun, run, ending)
+    return Outcome(run, ending.error)
 
 
 @contextlib.contextmanager
@@ -176,8 +176,9 @@ def _stop(trace: Trace, worker: Worker) -> None:
     try:
         trace.follow(worker.stop())
     except (OSError, KeyboardInterrupt, SystemExit):
-        for _ in worker.stop(guard.KILL):
-            pass
+        with undisturbed():
+            for _ in worker.stop(guard.KILL):
+                pass
 
 
 def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared) -> dict[str, Any]:
@@ -218,14 +219,12 @@ def _named(project: Project, notebook: Path) -> str:
 # ------------------------------------------------------------------------------ ends
 def _finish(
     project: Project, begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending, pages: Pages
-) -> BaseException | None:
+) -> endings.Ending:
     """Give the run and its output notebook their end; what fails meanwhile never hides why the notebook failed.
 
-    Gives the error that the whole ends with.
+    Gives how the whole ended.
     """
-    error, status = ending.error, ending.run_status
     made: list[Path] = []
-    troubles: list[NbmlopsError | OSError] = []
     try:
         content = _settle(begun, plan, trace, ending)
         page = pages.made(begun.output, begun.folder / f"{begun.output.stem}.html")
@@ -233,20 +232,14 @@ def _finish(
         executed = Executed(str(plan.notebook), executions_in(content), cells_of(trace.prepared.content))
         record.keep(begun.tracking, begun.run_id, begun.moment, executed)
     except (NbmlopsError, OSError) as exc:
-        troubles.append(exc)
-        status = "FAILED" if error is None else status
+        ending = ending.spoilt(exc)
     try:
         is_told = record.deliver(project, begun.tracking)
-        record.end(begun.tracking, begun.run_id, status, ending.tags, made, below=is_told)
+        record.end(begun.tracking, begun.run_id, ending.run_status, ending.tags, made, below=is_told)
         record.deliver(project, begun.tracking)
     except (NbmlopsError, OSError) as exc:
-        troubles.append(exc)
-    for trouble in troubles:
-        if error is None:
-            error = trouble if isinstance(trouble, NbmlopsError) else endings.unwritten(trouble)
-        else:
-            error.add_note(f"and then: {trouble}")
-    return error
+        ending = ending.spoilt(exc)
+    return ending
 
 
 def _settle(begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending) -> nb.Content:
@@ -266,18 +259,17 @@ def _settle(begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending) -> n
     return content
 
 
-def _keep(project: Project, begun: Begun, run: nb.NotebookRun, error: BaseException | None) -> None:
+def _keep(project: Project, begun: Begun, run: nb.NotebookRun, ending: endings.Ending) -> None:
     """Keep the job's end; a ledger that is away hides nothing that went wrong before."""
-    code = getattr(error, "exit_code", 1) if error else 0
     cell = endings.named(run.failure) if run.failure and run.failure.cell is not None else ""
-    message = run.failure.message if run.failure else run.reason
-    job = replace(begun.job, status=run.status, duration_s=run.duration_s, cell=cell, message=message, exit_code=code)
+    job = replace(begun.job, status=run.status, duration_s=run.duration_s, cell=cell)
+    job = replace(job, message=run.reason, exit_code=ending.exit_code)
     try:
         jobs.put(project, job)
     except NbmlopsError as exc:
-        if error is None:
+        if ending.error is None:
             raise
-        error.add_note(f"and then: {exc}")
+        ending.spoilt(exc)
 
 
 _TOLD = {"ok": "ok", "kept": "ok", "failed": "failed", "running": "failed"}

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.faults.conftest import small_disk
+
+__all__ = ["small_disk"]
+
 WriteNotebook = Callable[..., Path]
 
 

@@ -124,7 +124,7 @@ def test_runs_left_open_below_end_failed_with_their_notebook(project: Project) -
     run_id = record.begin(tracking, "train", {"month": 3}, {}).run_id
     below = tracking.client.create_run(tracking.experiment_id, tags={"mlflow.parentRunId": run_id}).info.run_id
     apart = tracking.client.create_run(tracking.experiment_id).info.run_id
-    record.end(tracking, run_id, "FAILED", {"nbmlops.error": "KernelError"}, None)
+    record.end(tracking, run_id, "FAILED", {"nbmlops.error": "KernelError"}, [])
     assert [tracking.client.get_run(each).info.status for each in (run_id, below, apart)] == [
         "FAILED",
         "FAILED",
@@ -156,7 +156,11 @@ def test_a_notebook_runs_with_typed_parameters_as_an_mlflow_run(folder: Path, wr
     assert found.data.tags["nbmlops.notebook"] == "notebooks/train{month}.ipynb"
     output = Path(done.output)
     assert output.parent == folder / ".nbmlops" / "runs"
-    assert [each.path for each in tracking.client.list_artifacts(done.run_id)] == ["nbmlops", output.name]
+    assert [each.path for each in tracking.client.list_artifacts(done.run_id)] == [
+        "nbmlops",
+        f"{output.stem}.html",
+        output.name,
+    ]
     assert (done.subject, done.status) == ("notebook/train{month}", "FINISHED")
     assert [(cell.index, cell.status) for cell in done.cells] == [(2, "ok"), (3, "ok")]
     assert progress[-1].startswith("cell 3/3  import json, os, sys  ")
@@ -180,6 +184,7 @@ def test_a_failing_cell_is_named_and_its_output_kept(project: Project, write_not
     assert "division by zero" in found.data.tags["nbmlops.error"]
     assert [each.path for each in project.open(Tracking).client.list_artifacts(found.info.run_id)] == [
         "nbmlops",
+        "out.html",
         "out.ipynb",
     ]
 
@@ -256,4 +261,6 @@ def test_the_kernel_dies_with_a_process_that_is_killed(project: Project, write_n
         process.kill()
         process.wait()
     assert_kernel_is_gone(notebook.parent, within_s=5)
-    assert eventually(lambda: not list(project.root.glob("*.ipynb")), 5)
+    assert eventually((project.root / "out.partial.ipynb").exists, 5)
+    assert [each.name for each in project.root.glob("*.ipynb")] == ["out.partial.ipynb"]
+    assert statuses(project.root / "out.partial.ipynb") == ["failed"]

@@ -99,7 +99,11 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._file: BinaryIO = path.open("wb", buffering=0)
-        self.append({"event": "begun", "notebook": content, "output": str(output)})
+        try:
+            self.append({"event": "begun", "notebook": content, "output": str(output)})
+        except OSError:
+            self.close()
+            raise
 
     def append(self, event: Event) -> None:
         """Append an event, in one write."""

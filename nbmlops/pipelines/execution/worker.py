@@ -44,6 +44,8 @@ def begin(control: socket.socket, orders: int) -> NoReturn:
     try:
         own_streams()
         code = _serve(control)
+    except SystemExit as exc:  # a kernel of its own ended with this code
+        code = exc.code if isinstance(exc.code, int) else 1
     finally:
         leave(code)
 
