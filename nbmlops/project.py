@@ -190,7 +190,7 @@ class Project:
     @property
     def by_human(self) -> bool:
         """Whether a person sits behind this call: not in CI, nor in a notebook or a step that runs headlessly."""
-        return not any(os.environ.get(name) for name in ("CI", "NBMLOPS_RUN", "NBMLOPS_FENCE"))
+        return not any(os.environ.get(name) for name in ("CI", "NBMLOPS_RUN", "NBMLOPS_FENCE", "NBMLOPS_DUE"))
 
     def state(self, *parts: str) -> Path:
         """Name a path under the project's state folder, making the folders above it."""

@@ -21,7 +21,7 @@ from nbmlops.pipelines.scheduled import Scheduled
 from nbmlops.project import Project
 from nbmlops.strict_json import plain
 
-DUE, JOB = "NBMLOPS_DUE", "NBMLOPS_JOB"
+DUE = "NBMLOPS_DUE"
 MODULE, COMMAND = "nbmlops.agent.runner", "nbmlops.surfaces.cli"
 PARAMETERS_FILE, LOG = "parameters.json", "runner.log"
 
@@ -71,7 +71,7 @@ class Launcher:
             log=str(log),
             environment={
                 DUE: firing.due.astimezone(zone(each.timing.timezone)).isoformat(),
-                JOB: firing.job,
+                jobs.ID: firing.job,
                 "NBMLOPS_PROJECT": str(self.project.root),
             },
         )

@@ -85,8 +85,10 @@ class Agent:
             The project is gone.
         """
         self.children = [child for child in self.children if child.poll() is None]
+        if not self._read():
+            return deciding.LOOK_S
         ledger = self.project.open(Schedules)
-        self._read(ledger)
+        self._heed(ledger)
         still_open = list(self._looked_after(ledger))
         paused = ledger.paused()
         awake = [each for name, each in self.heeded.items() if name not in paused]
@@ -95,18 +97,23 @@ class Agent:
         self._move_queues(ledger, {each.name for each in awake}, still_open)
         return deciding.wait_s(awake, self.clock.now())
 
-    def _read(self, ledger: Schedules) -> None:
-        """Read nbmlops.toml if it changed; one that cannot be read leaves everything as it was."""
+    def _read(self) -> bool:
+        """Say whether nbmlops.toml can be read; without it nothing can run, so all waits until that is mended."""
         if not (self.project.folder / FILE).exists():
             raise NotFoundError(f"{self.project.folder} is no project any more.")
         try:
-            heeded, wrong = declared_in(self.project.settings)
+            self.project.settings  # noqa: B018  # read anew if it changed
+            trouble = ""
         except NbmlopsError as exc:
-            self.say("settings", exc.message)
-            return
-        self.say("settings", "")
+            trouble = exc.message
+        self.say("settings", trouble)
+        return not trouble
+
+    def _heed(self, ledger: Schedules) -> None:
+        """Take what is declared now; what is gone is forgotten, so that it begins anew if it comes back."""
+        heeded, wrong = declared_in(self.project.settings)
         for name in self.named - {*heeded, *wrong}:
-            ledger.forget(name)  # one that comes back begins anew
+            ledger.forget(name)
             self.say(name, "")
         self.heeded, self.named = heeded, {*heeded, *wrong}
         for name in self.named:
@@ -173,9 +180,10 @@ class Agent:
     def _looked_after(self, ledger: Schedules) -> Iterator[Firing]:
         """Take over what dead agents have claimed, tell the end of runs that died; give what is open after that."""
         for firing in ledger.open_firings():
-            if firing.state != STARTED and firing.schedule not in self.named:
+            is_free = firing.state == QUEUED or (firing.state == CLAIMED and self._is_abandoned(firing))
+            if is_free and firing.schedule not in self.named:
                 ledger.drop(firing, "it is no longer scheduled")
-            elif firing.state == CLAIMED and self._is_abandoned(firing):
+            elif is_free and firing.state == CLAIMED:
                 self._take_over(ledger, firing)
             elif firing.state == STARTED and owner_is_dead(firing.owner):
                 self._settle(ledger, firing)

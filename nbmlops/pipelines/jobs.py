@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from nbmlops.project import STATE, Project
 from nbmlops.tracking.owner import owner_is_dead, owner_tags
 from nbmlops.verb import MACHINE_ONLY, Result
 
+ID = "NBMLOPS_JOB"  # which job this process is to be, where that was chosen before it began
 RESULTS = "NBMLOPS_RESULTS"  # the file that a notebook's results go to, a line of JSON each
 LOG, RESULTS_FILE, SNAPSHOT = "log.jsonl", "results.jsonl", "snapshot.pkl"
 RUNNING, LOST = "RUNNING", "LOST"
@@ -61,6 +63,11 @@ class Job(Result):
     def next_step(self) -> str:
         """Go on where it failed, or look at what it said."""
         return f"{'resume' if self.status in ('FAILED', 'KILLED', LOST) else 'logs'} {self.job[:8]}"
+
+
+def new_id() -> str:
+    """Give a job its id: the one that whoever started this process has chosen, once, else one of its own."""
+    return os.environ.pop(ID, "") or uuid.uuid4().hex[:12]
 
 
 def begin(project: Project, **known: Any) -> Job:

@@ -1,7 +1,6 @@
 """What a headless run is to do, checked before anything starts; nothing is run here."""
 
 import itertools
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from nbmlops import secrets
 from nbmlops.errors import UsageError
-from nbmlops.pipelines import contract, filed
+from nbmlops.pipelines import contract, filed, jobs
 from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines.duration import duration_s
 from nbmlops.project import Project
@@ -58,7 +57,7 @@ class Plan:
     output: Path | None
     limits: Limits = field(default_factory=Limits)
     resumed: Resumed = field(default_factory=Resumed)
-    job: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    job: str = field(default_factory=jobs.new_id)
     keeps_injected: bool = False  # the cell of given parameters is there already
 
     def shown(self) -> dict[str, Any]:

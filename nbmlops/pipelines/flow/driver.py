@@ -9,7 +9,6 @@ import os
 import queue
 import re
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -95,7 +94,7 @@ def run_pipeline(
         What the first failed step ended with; ``report`` is the PipelineRun. Steps that do not need it have run.
     """
     began_at = datetime.now(UTC)
-    job = "" if dry_run else uuid.uuid4().hex[:12]
+    job = "" if dry_run else jobs.new_id()
     selection = Selection(tuple(only), tuple(from_), tuple(force))
     due = due or began_at
     planning = prepared(project, name, parameters or {}, selection, due, job, parse_words)
