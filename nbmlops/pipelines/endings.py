@@ -139,7 +139,7 @@ class _Place:
             message,
             cell=self.prepared.numbers[index],
             count=self.end.get("count"),
-            line=self.prepared.line(index),
+            line=nb.shortened(self.end.get("line") or self.prepared.line(index)),
             source=scrub_text(nb.source_of(cell)),
             ename=self.end.get("ename", ""),
             traceback=scrub_text(_COLOURS.sub("", "\n".join(self.end.get("traceback", ())))),

@@ -76,7 +76,8 @@ class NotebookRun(Result):
         """The run in one line."""
         if self.status == "PLANNED":
             return f"{self.notebook} would run"
-        return f"{self.notebook} {self.status} in {self.duration_s:.1f} s, run {self.run_id[:8]}"
+        told = f"{self.notebook} {self.status} in {self.duration_s:.1f} s, run {self.run_id[:8]}"
+        return f"{told}: {self.reason}" if self.status == "SKIPPED" else told
 
     @property
     def subject(self) -> str:
@@ -102,8 +103,7 @@ class Prepared:
     def line(self, index: int) -> str:
         """Give the first line of a cell."""
         lines = source_of(self.content["cells"][index]).strip().splitlines() or [""]
-        line = scrub_text(lines[0])
-        return line if len(line) <= 80 else line[:79] + "…"
+        return shortened(lines[0])
 
     def imports(self) -> tuple[str, ...]:
         """Name the modules of well-known libraries that the cells import, which takes seconds."""
@@ -174,6 +174,12 @@ def prepare(content: Content, values: Mapping[str, Any], *, keeps_injected: bool
         numbers.insert(place, 0)
         ready.setdefault("metadata", {}).setdefault("papermill", {})["parameters"] = contract.shown(values)
     return Prepared(ready, tuple(numbers), injection.environment)
+
+
+def shortened(line: str) -> str:
+    """Give a line as messages and tables show it: without secrets, 80 characters at most."""
+    line = scrub_text(line)
+    return line if len(line) <= 80 else line[:79] + "…"
 
 
 @contextlib.contextmanager

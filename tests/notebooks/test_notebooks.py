@@ -17,6 +17,8 @@ PARAMETERS: dict[str, list[tuple[str, str, Any]]] = {
     "04_deploy": [("name", "str", "delays")],
     "05_drift": [("months", "list", [3, 6, 9])],
     "06_tracking": [("month", "int", 1), ("deepest", "int", 9)],
+    "07_month": [("month", "int", 1), ("origin", "str", "JFK"), ("least", "int", 100)],
+    "08_headless": [("month", "int", 2), ("months", "list[int]", [6, 7])],
 }
 
 

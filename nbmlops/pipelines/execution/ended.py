@@ -16,6 +16,7 @@ class Ended:
     ename: str = ""
     reason: str = ""
     traceback: tuple[str, ...] = ()
+    line: str = ""  # of the cell's source, in which it was raised
     is_leaving: bool = False
     ours: dict[str, Any] | None = None
 

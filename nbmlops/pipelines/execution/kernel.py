@@ -90,7 +90,7 @@ def _ended(reply: dict[str, Any]) -> Ended:
         return Ended(count)
     ename, reason = reply.get("ename", "aborted"), str(reply.get("evalue", ""))
     is_leaving = ename == "SkipNotebook" or (ename == "SystemExit" and reason in ("", "0", "None"))
-    return Ended(count, ename, reason, tuple(reply.get("traceback", ())), is_leaving)
+    return Ended(count, ename, reason, tuple(reply.get("traceback", ())), is_leaving=is_leaving)
 
 
 def _exit_code(kernel: KernelManager) -> int:

@@ -53,7 +53,7 @@ class Worker:
             self._pipes[name], ends[name] = os.pipe()
         self._texts = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in self._pipes}
         self._child = start(theirs, hear, ends, (self._control.fileno(), self._orders, *self._pipes.values()))
-        self._guard_fd = os.pidfd_open(self._child.pid) if sys.platform == "linux" else None
+        self._guard_fd = _watched(self._child.pid)
         theirs.close()
         for each in (hear, *ends.values()):
             os.close(each)
@@ -209,6 +209,13 @@ class Worker:
             os.write(self._orders, order)
 
 
+def _watched(pid: int) -> int | None:
+    """Open what becomes readable when a process ends; None where there is no such thing, or it has ended."""
+    with contextlib.suppress(OSError, AttributeError):
+        return os.pidfd_open(pid)
+    return None
+
+
 def start(
     control: socket.socket, orders: int, streams: dict[str, int], close: Sequence[int]
 ) -> "subprocess.Popen[bytes] | Forked | client.Worker":
@@ -247,6 +254,7 @@ class Forked:
                 worker.begin(control, orders)
             finally:
                 os._exit(1)
+        worker.ready.clear()  # by the next time stores are open here, which no process must share
 
     def wait(self) -> int:
         """Wait for its end; give its exit code."""

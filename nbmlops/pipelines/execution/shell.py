@@ -9,6 +9,7 @@ import base64
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -170,9 +171,15 @@ class _Wire(Session):
         self._emit(cell=int(header.get("msg_id", -1)), kind=kind, content=content or {})
 
 
-def _failed(count: int, error: BaseException, traceback: Sequence[str]) -> Ended:
+def _failed(count: int, error: BaseException, shown: Sequence[str]) -> Ended:
     ours = error.details() if isinstance(error, NbmlopsError) else None
-    return Ended(count, type(error).__name__, str(error), tuple(traceback), _is_leaving(error), ours)
+    return Ended(count, type(error).__name__, str(error), tuple(shown), _line_of(error), _is_leaving(error), ours)
+
+
+def _line_of(error: BaseException) -> str:
+    """Find the line of the cell in which an error was raised, or what raised it was called; none of a cell's magic."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.line or "" for frame in frames if "ipykernel_" in frame.filename), "").strip()
 
 
 def _is_leaving(error: BaseException) -> bool:

@@ -197,7 +197,7 @@ def _last(index: int, ended: Ended, status: str) -> dict[str, Any]:
     """Tell the runner why no further cell runs."""
     status = "left" if status == "ok" else "failed"
     told = {"status": status, "cell": index, "count": ended.count, "traceback": list(ended.traceback)}
-    return told | {"ename": ended.ename, "reason": ended.reason, "ours": ended.ours}
+    return told | {"ename": ended.ename, "line": ended.line, "reason": ended.reason, "ours": ended.ours}
 
 
 def _settle_in(job: dict[str, Any]) -> None:
