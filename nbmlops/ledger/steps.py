@@ -8,7 +8,7 @@ killed, while another took its place) has an older one.
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -44,9 +44,11 @@ class Fence:
 class Publication:
     """What an attempt publishes, all of it strict JSON without secrets.
 
-    `files` tells what the results point to as it was then, so that it is seen when that is there no longer.
+    `key` is the step's: what was published under it is what running the step again would give. `files` tells what the
+    results point to as it was then, so that it is seen when that is there no longer.
     """
 
+    key: str
     results: Mapping[str, Any]
     ingredients: Mapping[str, Any]
     files: Mapping[str, Any]
@@ -69,27 +71,25 @@ class Steps:
         self, pipeline: str, step: str, *, job: str, key: str, status: str = RUNNING, record: Row | None = None
     ) -> Fence:
         """Begin an attempt: from now on no earlier one can publish."""
-        with self._alone(pipeline, step) as connection:
-            number = (_newest(connection, pipeline, step) or 0) + 1
-            earlier = sa.and_(_about(STEPS, pipeline, step), STEPS.c.status.in_((RUNNING, WAITING)))
-            connection.execute(STEPS.update().where(earlier).values(status=STALE, ended_at=_now()))
-            connection.execute(
-                STEPS.insert().values(
-                    pipeline=pipeline,
-                    step=step,
-                    fence=number,
-                    job=job,
-                    key=key,
-                    status=status,
-                    owner=f"{socket.gethostname()}:{os.getpid()}",
-                    began_at=_now(),
-                    ended_at="",
-                    run_id="",
-                    error={},
-                    record=record or {},
-                )
-            )
-        return Fence(pipeline, step, job, number)
+        (fence,) = self.claim_all(pipeline, {step: key}, job=job, status=status, record=record)
+        return fence
+
+    def claim_all(
+        self, pipeline: str, keys: Mapping[str, str], *, job: str, status: str = RUNNING, record: Row | None = None
+    ) -> list[Fence]:
+        """Begin attempts at several steps at once, given with their keys."""
+        now = _now()
+        shared = {"pipeline": pipeline, "job": job, "status": status, "owner": _owner(), "record": record or {}}
+        with self._alone(pipeline) as connection:
+            newest = _newest(connection, pipeline, keys)
+            fences = [Fence(pipeline, step, job, newest.get(step, 0) + 1) for step in keys]
+            earlier = sa.and_(_about(STEPS, pipeline, *newest), STEPS.c.status.in_((RUNNING, WAITING)))
+            if newest:
+                connection.execute(STEPS.update().where(earlier).values(status=STALE, ended_at=now))
+            rows = [{"step": fence.step, "fence": fence.number, "key": keys[fence.step]} for fence in fences]
+            times = {"began_at": now, "ended_at": "", "run_id": "", "error": {}}
+            connection.execute(STEPS.insert(), [{**shared, **times, **row} for row in rows])
+        return fences
 
     def publish(self, fence: Fence, publication: Publication) -> None:
         """Publish an attempt's results, which the steps behind it see from now on.
@@ -99,10 +99,11 @@ class Steps:
         ConflictError
             The attempt is stale, or has ended: it publishes nothing.
         """
-        with self._alone(fence.pipeline, fence.step) as connection:
+        with self._alone(fence.pipeline) as connection:
             self._end(connection, fence, FINISHED, run_id=publication.run_id)
-            connection.execute(_keeping(fence, self._key(connection, fence), publication))
-            connection.execute(_forgetting(fence))
+            connection.execute(_keeping(fence, publication))
+            if fence.number > KEPT:
+                connection.execute(_forgetting(fence))
 
     def end(self, fence: Fence, status: str, *, error: Row | None = None, run_id: str = "") -> None:
         """End an attempt that publishes nothing.
@@ -112,7 +113,7 @@ class Steps:
         ConflictError
             It is stale, or has ended.
         """
-        with self._alone(fence.pipeline, fence.step) as connection:
+        with self._alone(fence.pipeline) as connection:
             self._end(connection, fence, status, error=error or {}, run_id=run_id)
 
     def decide(self, job: str, step: str, *, approved: bool, by: str) -> None:
@@ -126,14 +127,14 @@ class Steps:
             The step does not wait (any more), or another job has asked since.
         """
         fence, row = self._attempt(job, step)
-        with self._alone(fence.pipeline, step) as connection:
+        with self._alone(fence.pipeline) as connection:
             decision = {"approved": approved, "by": by}
             self._end(
                 connection, fence, FINISHED if approved else REJECTED, waited=True, error={} if approved else decision
             )
             if approved:
-                publication = Publication(decision, row["record"].get("ingredients", {}), {})
-                connection.execute(_keeping(fence, row["key"], publication))
+                publication = Publication(row["key"], decision, row["record"].get("ingredients", {}), {})
+                connection.execute(_keeping(fence, publication))
 
     # ------------------------------------------------------------------ reading
     def is_current(self, fence: str) -> bool:
@@ -185,12 +186,12 @@ class Steps:
 
     # ----------------------------------------------------------------- internal
     @contextlib.contextmanager
-    def _alone(self, pipeline: str, step: str) -> Iterator[sa.Connection]:
-        """Give a transaction in which nobody else writes about a step."""
+    def _alone(self, pipeline: str) -> Iterator[sa.Connection]:
+        """Give a transaction in which nobody else writes about a pipeline's steps."""
         with self._ledger.writing() as connection:
             if connection.dialect.name != "sqlite":  # whose writers enter one by one
                 lock = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 7065437093))")
-                connection.execute(lock, {"name": f"{pipeline}/{step}"})
+                connection.execute(lock, {"name": pipeline})
             yield connection
 
     @staticmethod
@@ -200,10 +201,6 @@ class Steps:
         if ended.rowcount != 1:
             raise _refusal(connection, fence)
 
-    @staticmethod
-    def _key(connection: sa.Connection, fence: Fence) -> str:
-        return str(connection.scalar(sa.select(STEPS.c.key).where(_is(STEPS, fence))))
-
     def _attempt(self, job: str, step: str) -> tuple[Fence, Row]:
         rows = [row for row in self.of_job(job) if row["step"] == step]
         if not rows:
@@ -211,25 +208,29 @@ class Steps:
         return Fence(rows[-1]["pipeline"], step, job, rows[-1]["fence"]), rows[-1]
 
 
-def _newest(connection: sa.Connection, pipeline: str, step: str) -> int | None:
-    newest: int | None = connection.scalar(sa.select(sa.func.max(STEPS.c.fence)).where(_about(STEPS, pipeline, step)))
-    return newest
+def _newest(connection: sa.Connection, pipeline: str, steps: Iterable[str]) -> dict[str, int]:
+    query = sa.select(STEPS.c.step, sa.func.max(STEPS.c.fence)).where(_about(STEPS, pipeline, *steps))
+    return {row[0]: row[1] for row in connection.execute(query.group_by(STEPS.c.step))}
 
 
-def _about(table: sa.Table, pipeline: str, step: str) -> sa.ColumnElement[bool]:
-    return sa.and_(table.c.pipeline == pipeline, table.c.step == step)
+def _about(table: sa.Table, pipeline: str, *steps: str) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.pipeline == pipeline, table.c.step.in_(steps))
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _is(table: sa.Table, fence: Fence) -> sa.ColumnElement[bool]:
     return sa.and_(_about(table, fence.pipeline, fence.step), table.c.fence == fence.number)
 
 
-def _keeping(fence: Fence, key: str, publication: Publication) -> sa.Insert:
+def _keeping(fence: Fence, publication: Publication) -> sa.Insert:
     return RESULTS.insert().values(
         pipeline=fence.pipeline,
         step=fence.step,
         fence=fence.number,
-        key=key,
+        key=publication.key,
         job=fence.job,
         published_by=actor(),
         published_at=_now(),

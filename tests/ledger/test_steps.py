@@ -29,7 +29,7 @@ fence = steps.claim("retrain", "train", job=job, key="k")
 print(fence.number, flush=True)
 for line in sys.stdin:
     try:
-        steps.publish(fence, Publication({"by": job}, {}, {}))
+        steps.publish(fence, Publication("k", {"by": job}, {}, {}))
         print("published", flush=True)
     except ConflictError as exc:
         print("refused", flush=True)
@@ -81,7 +81,7 @@ def steps(ledger: Ledger) -> Steps:
 
 
 def publication(**results: object) -> Publication:
-    return Publication(results, {"step": "retrain/train"}, {})
+    return Publication("k", results, {"step": "retrain/train"}, {})
 
 
 def test_of_many_attempts_at_once_each_has_its_fence_and_one_publishes(begin: Begin, steps: Steps) -> None:
@@ -103,7 +103,7 @@ def test_an_attempt_that_publishes_often_at_once_does_so_once(url: str, steps: S
         "import sys; from pathlib import Path; from nbmlops.ledger.database import Ledger\n"
         "from nbmlops.ledger.steps import Fence, Publication, Steps\n"
         "steps = Steps(Ledger(sys.argv[1], Path(sys.argv[2])))\n"
-        f"steps.publish(Fence('retrain', 'train', 'a', {fence.number}), Publication({{}}, {{}}, {{}}))\n"
+        f"steps.publish(Fence('retrain', 'train', 'a', {fence.number}), Publication('k', {{}}, {{}}, {{}}))\n"
     )
     words = [sys.executable, "-c", publishing, url, str(anchors)]
     processes = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(6)]

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from nbmlops.errors import UsageError, nearest
 
-PYTHON = "python"  # as a command's first word: the interpreter of the place where it runs
+# As the first word of a command: the interpreter of the place where it runs, and what calls functions there.
+PYTHON, FUNCTION = "python", "function"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ GRACE_S = 4.0  # from the request to end to the end by force; a notebook is writ
 LARGEST = 8_000_000  # bytes of a step's stdout
 LAST = 4_000  # bytes of a step's stderr that are told
 _PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 Json = dict[str, Any]
 
 
@@ -84,9 +85,9 @@ class Launcher:
         self.wake, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-            signal.signal(ignored, signal.SIG_IGN)  # the starter decides; a terminal's Ctrl-C reaches it too
+        for heard in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # The starter decides, whom a terminal's Ctrl-C reaches too. Heard and not ignored, for that would be inherited.
+            signal.signal(heard, lambda *_: None)
 
     def serve(self) -> None:
         """Serve until the starter is gone, then end what is left."""
@@ -186,12 +187,11 @@ def _started(words: list[str], folder: str, environment: Json, out: int, err: in
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
-            signal.signal(ours, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python ignores
         for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (out, 1), (err, 2)):
             os.dup2(source, target)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if _prctl:
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != launcher:
                 os._exit(1)
         os.chdir(folder)

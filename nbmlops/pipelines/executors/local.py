@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops.errors import KernelError
-from nbmlops.pipelines.executors import PYTHON, StepEnd, StepSpec
+from nbmlops.pipelines.executors import FUNCTION, PYTHON, StepEnd, StepSpec
 from nbmlops.pipelines.executors.launcher import LARGEST
 from nbmlops.strict_json import dumps
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
+_PROGRAMS = {
+    PYTHON: (sys.executable,),
+    FUNCTION: (sys.executable, "-P", str(Path(__file__).parents[1] / "flow" / "function.py")),
+}
 
 
 class Local:
@@ -83,10 +87,10 @@ class Local:
 
 
 def _request(number: int, spec: StepSpec) -> bytes:
-    command = [sys.executable if spec.command[0] == PYTHON else spec.command[0], *spec.command[1:]]
+    program, *words = spec.command
     request = {
         "id": number,
-        "command": command,
+        "command": [*_PROGRAMS.get(program, (program,)), *words],
         "folder": spec.folder,
         "environment": {**os.environ, **spec.environment},
         "parameters": None if spec.parameters is None else dumps(spec.parameters),

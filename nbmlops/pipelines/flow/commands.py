@@ -8,15 +8,14 @@ from typing import Any
 from nbmlops import errors, secrets
 from nbmlops.errors import CellError, KernelError, NbmlopsError
 from nbmlops.pipelines.duration import spoken
-from nbmlops.pipelines.executors import PYTHON, StepEnd
+from nbmlops.pipelines.executors import FUNCTION, PYTHON, StepEnd
 from nbmlops.pipelines.flow.declared import Step
 from nbmlops.pipelines.flow.function import spelled
 from nbmlops.pipelines.flow.plan import PlannedStep
 from nbmlops.pipelines.flow.sources import OF_EVERY_NOTEBOOK
 from nbmlops.strict_json import plain
 
-OURS = (PYTHON, "-P", "-m")  # -P: the project's folder shadows none of our modules
-CLI = (*OURS, "nbmlops.surfaces.cli")
+CLI = (PYTHON, "-P", "-m", "nbmlops.surfaces.cli")  # -P: the project's folder shadows none of our modules
 MARGIN_S = 20.0  # for a notebook that has run out of time to end by itself, and tell
 
 
@@ -40,7 +39,7 @@ def command(step: Step, planned: PlannedStep) -> tuple[str, ...]:
     'python -P -m nbmlops.surfaces.cli validate --json delays'
     """
     if step.kind == "function":
-        return (*OURS, "nbmlops.pipelines.flow.function", step.target)
+        return (FUNCTION, step.target)
     if step.kind == "verb":
         return (*CLI, planned.words[0], "--json", *planned.words[1:])
     limit = ("--timeout", f"{step.timeout_s}s") if step.timeout_s else ()

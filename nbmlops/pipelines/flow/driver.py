@@ -5,6 +5,7 @@ was done. A step may be executed more than once; its result is published once, b
 """
 
 import contextlib
+import functools
 import os
 import queue
 import re
@@ -186,7 +187,7 @@ def _first(errors: Mapping[str, NbmlopsError], run: PipelineRun) -> NbmlopsError
     """Give the error that a run ends with: the first, told with its step."""
     (name, error), *others = errors.items()
     also = f" ({len(others)} more failed)" if others else ""
-    error.message = f"Step {name}: {error.message}{also}"
+    error.message = f"Step {name}: {error.message.removeprefix(f'Step {name}: ')}{also}"
     error.args = (error.message,)
     error.report = run  # type: ignore[attr-defined]
     return error
@@ -261,16 +262,18 @@ class Driver:
     # ----------------------------------------------------------------- forward
     def advance(self) -> None:
         """Settle or begin every instance whose needs are settled; they stand behind what they need."""
-        left = []
+        left: list[Instance] = []
+        ready: list[Attempt] = []
         for instance in self.waiting:
             needs = [name for need in instance.step.needs for name in self.planning.instance_names[need]]
             if held := [name for name in needs if name in self.rows and name not in self.settled]:
                 self.hold(instance, held[0])
             elif all(name in self.settled for name in needs):
-                self.begin(instance)
+                ready += self.begin(instance)
             else:
                 left.append(instance)
         self.waiting = left
+        self.start(ready)
 
     def hold(self, instance: Instance, need: str) -> None:
         """Leave out an instance: what it needs failed, or waits."""
@@ -278,8 +281,8 @@ class Driver:
         reason = f"needs {need}, which {how.get(self.rows[need].status, 'failed')}"
         self.rows[instance.name] = StepRun(instance.name, "run", reason, runs.PENDING)
 
-    def begin(self, instance: Instance) -> None:
-        """Plan an instance with what is known now, and do what that says."""
+    def begin(self, instance: Instance) -> Iterator[Attempt]:
+        """Plan an instance with what is known now, and do what that says; gives it where it is to be run."""
         from nbmlops.ledger.steps import Fence
 
         try:
@@ -289,35 +292,47 @@ class Driver:
             return
         if step.verdict == "run":
             attempt = Attempt(instance, step, Fence(self.planning.pipeline.name, step.name, self.job.job, 0))
-            self.ask(attempt) if instance.step.kind == "approval" else self.start(attempt)
+            if instance.step.kind == "approval":
+                self.ask(attempt)
+            else:
+                yield attempt
             return
         status = runs.CACHED if step.verdict == "cached" else runs.SKIPPED
         results = step.published.results if step.published else {}
         run_id = str(results.get("run_id", "")) if instance.step.kind == "notebook" else ""
         self.settle(step, StepRun(step.name, step.verdict, step.reason, status, run_id=run_id, results=results))
 
-    def start(self, attempt: Attempt) -> None:
-        """Begin an attempt at a step: from now on no earlier one can publish."""
-        step, planned_step = attempt.instance.step, attempt.planned
-        name = planned_step.name
-        attempt.fence = self.steps.claim(attempt.fence.pipeline, name, job=self.job.job, key=planned_step.key)
-        attempt.began = time.monotonic()
+    def start(self, attempts: Sequence[Attempt]) -> None:
+        """Begin attempts at steps: from now on no earlier ones can publish."""
+        if not attempts:
+            return
+        keys = {attempt.planned.name: attempt.planned.key for attempt in attempts}
+        fences = self.steps.claim_all(self.planning.pipeline.name, keys, job=self.job.job)
+        for attempt, fence in zip(attempts, fences, strict=True):
+            begun = replace(attempt, fence=fence, began=time.monotonic())
+            self.running[fence.step] = begun
+            again = f", attempt {attempt.number}" if attempt.number > 1 else ""
+            self.project.notify(f"{fence.step}  runs{again}: {attempt.planned.reason}")
+            future = self.executor.submit(self.spec(begun))
+            future.add_done_callback(functools.partial(self._hear, begun))
+
+    def _hear(self, attempt: Attempt, future: "Future[StepEnd]") -> None:
+        self.ended.put((attempt, future))
+
+    def spec(self, attempt: Attempt) -> StepSpec:
+        """Word an attempt as an executor takes it."""
+        step, name = attempt.instance.step, attempt.planned.name
         outer = os.environ.get(FENCE, "")
-        spec = StepSpec(
+        return StepSpec(
             name=name,
-            command=commands.command(step, planned_step),
+            command=commands.command(step, attempt.planned),
             folder=str(self.project.root),
             environment={**self.environment, FENCE: f"{outer} {attempt.fence}".strip()},
-            parameters=commands.parameters(step, planned_step),
+            parameters=commands.parameters(step, attempt.planned),
             log=str(self.folder / f"{_IN_A_NAME.sub('_', name)[:150]}.log"),
             timeout_s=commands.limit_s(step),
             resources=commands.resources(step),
         )
-        self.running[name] = attempt
-        again = f", attempt {attempt.number}" if attempt.number > 1 else ""
-        self.project.notify(f"{name}  runs{again}: {planned_step.reason}")
-        future = self.executor.submit(spec)
-        future.add_done_callback(lambda done: self.ended.put((attempt, done)))
 
     def ask(self, attempt: Attempt) -> None:
         """Put the question of an approval, unless it was answered with no."""
@@ -350,8 +365,7 @@ class Driver:
             self.beat = now + BEAT_S
             self.job = replace(self.job, owner=owner_tags())
             jobs.put(self.project, self.job)
-        for attempt in self._due(now):
-            self.start(attempt)
+        self.start(self._due(now))
         soon = min([self.beat, *(at for at, _ in self.later)])
         for attempt, future in self._ended(max(0.0, soon - now)):
             del self.running[attempt.planned.name]
@@ -397,7 +411,7 @@ class Driver:
         own = {name: value for name, value in told.items() if not (is_notebook and name == "output")}
         kept = plain(self.files.kept(own))
         run_id = str(told.get("run_id", "")) if is_notebook else ""
-        self.steps.publish(attempt.fence, Publication(told, plain(step.ingredients), kept, run_id))
+        self.steps.publish(attempt.fence, Publication(step.key, told, plain(step.ingredients), kept, run_id))
         published = Published(step.name, step.key, told, step.ingredients, digest_of(kept))
         row = replace(self.row(attempt, runs.FINISHED), run_id=run_id, results=told)
         self.settle(finished(step, published), row)

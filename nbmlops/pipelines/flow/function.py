@@ -1,15 +1,19 @@
-"""A function as a step: ``python -m nbmlops.pipelines.flow.function MODULE:FUNCTION -f FILE``.
+"""A function as a step: ``python -P function.py MODULE:FUNCTION -f FILE``.
 
 Calls the function with the parameters of the JSON file (see `spelled`), and prints what it returns, a dict, as JSON:
 ``{"results": ...}``, or ``{"error": ...}`` as the command line does, or ``{"skipped": "why"}``. Whatever the function
-itself prints goes to stderr. Nothing is imported but what the function needs: a step starts as fast as Python does.
+itself prints goes to stderr. It is run as a file and imports nothing but what the function needs, not even ``typing``
+or its own package: a step starts as fast as Python does.
 """
 
 import importlib
 import json
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LARGEST = 1_000_000  # characters of what is returned, as JSON: large things are written, and their URI is returned
 
@@ -38,7 +42,7 @@ def _called(target: str, path: str) -> tuple[str, int]:
         return _failed(exc, target)
 
 
-def spelled(value: Any) -> tuple[str, Any]:
+def spelled(value: "Any") -> "tuple[str, Any]":
     """Word a parameter for the file: what kind it is, for what JSON has no type of, and its JSON.
 
     Examples
@@ -61,7 +65,7 @@ def spelled(value: Any) -> tuple[str, Any]:
     return "plain", plain(value)
 
 
-def _read(kind: str, told: Any) -> Any:
+def _read(kind: str, told: "Any") -> "Any":
     """Read a parameter; a reference to a secret is resolved here, and nowhere before."""
     if kind == "plain":
         return told
@@ -83,20 +87,31 @@ def _secret(reference: str) -> str:
     return value
 
 
-def _worded(returned: Any, target: str) -> str:
-    from nbmlops.strict_json import plain
-
+def _worded(returned: "Any", target: str) -> str:
     if returned is not None and not isinstance(returned, dict):
         raise TypeError(f"{target} must return a dict of results or None, not {type(returned).__name__}")
-    results = plain(returned or {})
-    if isinstance(sys.stdout, _Masked):
-        from nbmlops.scrub import scrub
+    try:
+        text = _json(_masked(returned or {}))
+    except (TypeError, ValueError):  # more than JSON knows; what words that takes longer to load than all else here
+        from nbmlops.strict_json import plain
 
-        results = scrub(results)
-    text = json.dumps({"results": results}, ensure_ascii=False, allow_nan=False)
+        text = _json(_masked(plain(returned)))
     if len(text) > LARGEST:
         raise ValueError(f"{target} returns {len(text):,} characters; write what is large, and return its path or URI")
     return text
+
+
+def _json(results: "Any") -> str:
+    return json.dumps({"results": results}, ensure_ascii=False, allow_nan=False)
+
+
+def _masked(results: "Any") -> "Any":
+    """Mask secrets, where this process has read any."""
+    if not isinstance(sys.stdout, _Masked):
+        return results
+    from nbmlops.scrub import scrub
+
+    return scrub(results)
 
 
 def _failed(exc: Exception, target: str) -> tuple[str, int]:
@@ -131,7 +146,7 @@ class _Masked:
 
     encoding = "utf-8"
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: "Any") -> None:
         self._stream = stream
         self._rest = ""
 

@@ -348,7 +348,7 @@ def test_a_result_that_is_missing_at_the_run_fails_the_step_that_reads_it(declar
     steps = CHAIN.replace("${extract.n}", "${extract.m}")
     functions = CHAIN_PY.replace('return {"n": rows * 2}', "return dict(n=3)")
     error, report = failed(run, declare(steps, functions), UsageError)
-    assert error.message == "Step train: Step train: extract has no 'm'."
+    assert error.message == "Step train: extract has no 'm'."
     assert statuses(report) == {"extract": "FINISHED", "train": "FAILED"}
 
 
