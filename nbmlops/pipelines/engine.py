@@ -192,6 +192,7 @@ def _job(project: Project, plan: Plan, begun: Begun, prepared: nb.Prepared) -> d
             "references": {name: each for name, each in plan.given.items() if isinstance(each, secrets.Reference)},
             **plan.resumed.snapshot,
         },
+        "profile": str(begun.folder) if plan.is_profiled else "",
         "environment": {
             **prepared.environment,
             "NBMLOPS_PROJECT": str(project.root),
@@ -228,7 +229,8 @@ def _finish(
     try:
         content = _settle(begun, plan, trace, ending)
         page = pages.made(begun.output, begun.folder / f"{begun.output.stem}.html")
-        made = [begun.output, page] if page else [begun.output]
+        profile = [begun.folder / "profile.pstats", begun.folder / "profile.txt"]
+        made = [begun.output, *([page] if page else []), *(each for each in profile if each.exists())]
         executed = Executed(str(plan.notebook), executions_in(content), cells_of(trace.prepared.content))
         record.keep(begun.tracking, begun.run_id, begun.moment, executed)
     except (NbmlopsError, OSError) as exc:

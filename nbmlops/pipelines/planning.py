@@ -59,6 +59,7 @@ class Plan:
     resumed: Resumed = field(default_factory=Resumed)
     job: str = field(default_factory=jobs.new_id)
     keeps_injected: bool = False  # the cell of given parameters is there already
+    is_profiled: bool = False
 
     def shown(self) -> dict[str, Any]:
         """Give the parameters as they may be kept and shown."""

@@ -1,5 +1,7 @@
 """The verbs of headless notebooks: `params`, `run`, `resume`, `cancel`."""
 
+from dataclasses import replace
+
 from nbmlops.pipelines import attempts, cancelling, contract, describing, planning, resuming
 from nbmlops.pipelines import jobs as known
 from nbmlops.pipelines import matrix as combining
@@ -77,6 +79,7 @@ def run(
     retries: int = 0,
     backoff: str = "5s",
     junit: str | None = None,
+    profile: bool = False,
     no_warm: bool = False,
     dry_run: bool = False,
 ) -> NotebookRun | MatrixRun:
@@ -111,6 +114,8 @@ def run(
         How long to wait before the first retry; it doubles with each.
     junit
         JUnit file to write, a case for each cell.
+    profile
+        Measure which calls take the time: ``profile.txt`` and ``profile.pstats`` are artifacts of the run.
     no_warm
         Import everything anew, instead of running in a fork of the warm server.
     dry_run
@@ -169,7 +174,7 @@ def run(
             backoff,
         )
         return combining.executed(project, plans, options, at_once, junit, dry_run=dry_run)
-    plan = planning.planned(project, notebook, values, output, limits)
+    plan = replace(planning.planned(project, notebook, values, output, limits), is_profiled=profile)
     if dry_run:
         return NotebookRun(str(plan.notebook), str(plan.output or ""), "", "PLANNED", 0.0, plan.shown())
     return attempts.attempted(project, plan, patience, junit)

@@ -11,11 +11,11 @@ from nbmlops.surfaces.python import Operations
 EXAMPLES = Path(__file__).parents[2] / "example_notebooks"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 PARAMETERS: dict[str, list[tuple[str, str, Any]]] = {
-    "01_extract": [("train_months", "list", [1, 2]), ("holdout_month", "int", 3)],
+    "01_extract": [("train_months", "list[int]", [1, 2]), ("holdout_month", "int", 3)],
     "02_train": [("name", "str", "delays"), ("max_iter", "int", 100)],
     "03_promote": [("name", "str", "delays")],
     "04_deploy": [("name", "str", "delays")],
-    "05_drift": [("months", "list", [3, 6, 9])],
+    "05_drift": [("months", "list[int]", [3, 6, 9])],
     "06_tracking": [("month", "int", 1), ("deepest", "int", 9)],
     "07_month": [("month", "int", 1), ("origin", "str", "JFK"), ("least", "int", 100)],
     "08_headless": [("month", "int", 2), ("months", "list[int]", [6, 7])],

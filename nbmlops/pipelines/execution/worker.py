@@ -71,8 +71,26 @@ def _serve(control: socket.socket) -> int:
     if told := _restored(cells, job["snapshot"]):
         send(event="end", **told)
         return 1
-    send(event="end", **_executed(cells, job["cells"], send, keep))
+    with _profiled(job["profile"]):
+        end = _executed(cells, job["cells"], send, keep)
+    send(event="end", **end)
     return 0
+
+
+@contextlib.contextmanager
+def _profiled(folder: str) -> Iterator[None]:
+    """Profile what runs meanwhile, where a folder is named: figures for tools, and a text of the costliest calls."""
+    if not folder:
+        yield
+        return
+    import cProfile
+    import pstats
+
+    with cProfile.Profile() as profile:
+        yield
+    profile.dump_stats(f"{folder}/profile.pstats")
+    with open(f"{folder}/profile.txt", "w", encoding="utf-8") as text:
+        pstats.Stats(profile, stream=text).strip_dirs().sort_stats("cumulative").print_stats(40)
 
 
 def _cells(kernel_name: str) -> "Cells":
