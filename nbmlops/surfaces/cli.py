@@ -60,7 +60,9 @@ def _warm(words: list[str]) -> int | None:
     """Run a command that wants what takes long to import where it has been imported already, if that is somewhere."""
     from nbmlops.pipelines.warm import client, place
 
-    if not place.is_wanted() or "--no-warm" in _own(words):
+    if "--no-warm" in _own(words):
+        os.environ[place.OFF] = "off"  # nor is the process of the cells to come from there
+    if not place.is_wanted():
         return None
     code = client.run(words)
     if code is None:

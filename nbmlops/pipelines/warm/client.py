@@ -1,20 +1,27 @@
-"""A command handed to the warm server: it runs there as it would here, on this process' own streams."""
+"""A command handed to the warm server: it runs there as it would here, on this process' own streams.
+
+The server asks back before it forks, so that a command runs there or here, and never at both places.
+"""
 
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
+from typing import Any
 
 from nbmlops.pipelines.warm import place
 
 MODULE = "nbmlops.surfaces.warm"
 OPTIONS = ("-P", "-Xfrozen_modules=off")  # as kernels are started
 ANSWER_S = 5.0  # to say whether it takes a command
+LAST_S = 30.0  # for a command to end after its server
+GO = place.GO
 
 
 def run(words: Sequence[str]) -> int | None:
@@ -27,17 +34,14 @@ def run(words: Sequence[str]) -> int | None:
     except (OSError, PermissionError):
         return None
     with connection:
-        request = {"words": list(words), "folder": os.getcwd(), "environment": dict(os.environ)}
-        with contextlib.suppress(OSError):
-            place.send(connection, json.dumps(request).encode(), (0, 1, 2))
-            connection.settimeout(ANSWER_S)
-            answer, _ = place.receive(connection)
-            connection.settimeout(None)
-            if answer.startswith(b"taken"):
+        asked = {"words": list(words), "folder": os.getcwd(), "environment": dict(os.environ)}
+        with _passing_on(connection):  # from before it may begin
+            answer = _asked(connection, asked, (0, 1, 2))
+            if answer == GO:
                 return _followed(connection)
-            if answer:
-                sys.stderr.write(f"{answer.decode()}\n")
-        return None
+    if answer:
+        sys.stderr.write(f"{answer.decode()}\n")
+    return None
 
 
 def worker(environment: Mapping[str, str], fds: tuple[int, int, int, int]) -> "Worker | None":
@@ -49,14 +53,8 @@ def worker(environment: Mapping[str, str], fds: tuple[int, int, int, int]) -> "W
         connection = _connected()
     except (OSError, PermissionError):
         return None
-    request = {"folder": os.getcwd(), "environment": dict(environment)}
-    with contextlib.suppress(OSError):
-        place.send(connection, json.dumps(request).encode(), fds)
-        connection.settimeout(ANSWER_S)
-        answer, _ = place.receive(connection)
-        if answer.startswith(b"taken"):
-            connection.settimeout(None)
-            return Worker(int(answer.split()[1]), connection)
+    if _asked(connection, {"folder": os.getcwd(), "environment": dict(environment)}, fds) == GO:
+        return Worker(_pid(connection), connection)
     connection.close()
     return None
 
@@ -105,17 +103,52 @@ def _connected() -> socket.socket:
     return connection
 
 
-def _followed(connection: socket.socket) -> int | None:
-    with _passing_on(connection):
+def _asked(connection: socket.socket, asked: dict[str, Any], fds: tuple[int, ...]) -> bytes:
+    """Ask for a process; GO when it will come, else why it will not, or nothing."""
+    request = {**asked, "umask": place.umask(), "limits": place.limits()}
+    try:
+        place.send(connection, json.dumps(request).encode(), fds)
+        connection.settimeout(ANSWER_S)
         answer, _ = place.receive(connection)
-    if not answer:  # the server was ended from outside, and its commands with it
-        sys.stderr.write("The warm server that ran this command has gone.\n")
-        return 1
+        connection.settimeout(None)
+        if answer == GO:
+            connection.sendall(GO)
+    except OSError:
+        return b""
+    return answer
+
+
+def _pid(connection: socket.socket) -> int:
+    """Hear which process has come; 0 when the server has gone."""
+    return int(_heard(connection) or 0)
+
+
+def _heard(connection: socket.socket) -> bytes:
+    with contextlib.suppress(OSError):
+        return place.receive(connection)[0]
+    return b""
+
+
+def _followed(connection: socket.socket) -> int:
+    pid = _pid(connection)
+    answer = _heard(connection)
+    if not answer:  # the server was ended from outside, and tells its commands to end by that
+        sys.stderr.write("The warm server was ended from outside, and this command with it.\n")
+        _await_end(pid)
+        return 128 + signal.SIGTERM
     code = int(answer)
     if code < 0:  # end as the command did
-        signal.signal(-code, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # of SIGKILL, which needs no leave
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
+
+
+def _await_end(pid: int) -> None:
+    with contextlib.suppress(OSError):  # it has ended already
+        process = os.pidfd_open(pid)
+        select.select([process], [], [], LAST_S)
+        os.close(process)
 
 
 @contextlib.contextmanager
@@ -124,7 +157,8 @@ def _passing_on(connection: socket.socket) -> Iterator[None]:
         with contextlib.suppress(OSError):
             connection.sendall(bytes([signum]))
 
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    all_signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signals = [each for each in all_signals if signal.getsignal(each) is not signal.SIG_IGN]  # as under nohup
     before = [signal.signal(each, pass_on) for each in signals]
     try:
         yield

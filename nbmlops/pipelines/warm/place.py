@@ -8,8 +8,10 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 OFF = "NBMLOPS_WARM"  # ``off``: neither ask a server nor leave one behind
+GO = b"go"  # the server's word that it is ready to fork, and the client's that it may
 _LENGTH = struct.Struct("!I")
 
 
@@ -41,6 +43,26 @@ def is_wanted() -> bool:
         and os.environ.get(OFF, "").lower() not in ("off", "0", "no", "false")
         and not os.environ.get("CI")
     )
+
+
+def umask() -> int:
+    """Give this process' mask of modes."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def limits() -> dict[str, Any]:
+    """Give what bounds this process beside its environment: limits of resources, processors, its containers."""
+    import resource
+
+    names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+    return {
+        **{name: list(resource.getrlimit(getattr(resource, name))) for name in names},
+        "the set of processors": sorted(os.sched_getaffinity(0)),
+        "the priority": os.nice(0),
+        "the container": [os.stat(f"/proc/self/ns/{each}").st_ino for each in ("mnt", "net", "pid", "user")],
+    }
 
 
 def send(connection: socket.socket, message: bytes, fds: tuple[int, ...] = ()) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nbmlops.pipelines.execution import worker
+from nbmlops.pipelines.execution import guard, worker
 from nbmlops.pipelines.warm import place
 from nbmlops.pipelines.warm.preload import Preloaded, preload
 
@@ -40,10 +40,11 @@ def serve(main: Main) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # there is one
             return
-        server = Server(main, preload())
+        server = Server(main, preload(), [lock])
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         with socket.socket(socket.AF_UNIX) as listening:
+            server.held.append(listening)
             listening.bind(str(path))
             listening.listen(64)
             try:
@@ -59,7 +60,10 @@ class Server:
 
     main: Main
     preloaded: Preloaded
+    held: list[Any]  # open files that are the server's alone
     clients: dict[int, socket.socket] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=place.limits)
+    used_at: float = field(default_factory=time.monotonic)
 
     def run(self, listening: socket.socket, path: Path) -> None:
         """Take commands, pass signals on, and tell ends; returns when it is time to end."""
@@ -68,16 +72,14 @@ class Server:
         os.set_blocking(wake_read, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        asked_at = time.monotonic()
         with selectors.DefaultSelector() as ready:
             ready.register(listening, selectors.EVENT_READ)
             ready.register(wake_read, selectors.EVENT_READ)
             while self.clients or (
-                time.monotonic() - asked_at < IDLE_S and path.exists() and path == place.socket_path()
+                time.monotonic() - self.used_at < IDLE_S and path.exists() and path == place.socket_path()
             ):
                 for key, _ in ready.select(LOOK_S):
                     if key.fileobj is listening:
-                        asked_at = time.monotonic()
                         if not self._take(listening, ready):
                             return
                     elif key.fd == wake_read:
@@ -91,34 +93,48 @@ class Server:
         """Take one request; False when this server is out of date and may end."""
         connection, _ = listening.accept()
         connection.settimeout(2.0)
+        fds: list[int] = []
         try:
             message, fds = place.receive(connection, 4)
             request = json.loads(message)
+            changed = self.preloaded.changed()
+            reason = f"{changed} has changed" if changed else self._otherwise(request)
+            place.send(connection, f"cold: {reason}".encode() if reason else place.GO)
+            is_meant = not reason and connection.recv(len(place.GO)) == place.GO
         except (OSError, ValueError):
-            connection.close()
-            return True
-        changed, differs = self.preloaded.changed(), self.preloaded.differs(request["environment"])
-        if changed or differs:
-            reason = f"{changed} has changed" if changed else f"{differs} is set otherwise than for the warm server"
-            with contextlib.suppress(OSError):
-                place.send(connection, f"cold: {reason}".encode())
+            changed, is_meant = "", False
+        if not is_meant:
             connection.close()
             _close(fds)
             return not changed or bool(self.clients)
+        self._fork(connection, request, fds, ready)
+        return True
+
+    def _otherwise(self, request: dict[str, Any]) -> str:
+        """Say what would be otherwise for a command here than at its client's; empty when nothing would."""
+        differs = self.preloaded.differs(request["environment"])
+        differs = differs or next(
+            (name for name, each in self.limits.items() if request["limits"].get(name) != each), ""
+        )
+        return differs and f"{differs} is set otherwise than for the warm server"
+
+    def _fork(
+        self, connection: socket.socket, request: dict[str, Any], fds: list[int], ready: selectors.BaseSelector
+    ) -> None:
         connection.settimeout(None)
+        self.used_at = time.monotonic()
         pid = os.fork()
         if pid == 0:
             request["environment"] = {**self.preloaded.left, **request["environment"]}
-            _settle_in(request, [listening, connection, *self.clients.values()])
+            _settle_in(request, [*self.held, connection, *self.clients.values()])
             if "words" in request:
                 _be_command(self.main, request, fds)
             _be_worker(fds)
         _close(fds)
         self.clients[pid] = connection
         with contextlib.suppress(OSError):
-            place.send(connection, f"taken {pid}".encode())
+            place.send(connection, str(pid).encode())
         ready.register(connection, selectors.EVENT_READ, pid)
-        return True
 
     def _pass_on(self, pid: int, connection: Any, ready: selectors.BaseSelector) -> None:
         """Pass a signal on to the command; a client that has gone ends it."""
@@ -146,15 +162,16 @@ class Server:
                     connection.close()
 
 
-def _settle_in(request: dict[str, Any], of_server: list[socket.socket]) -> None:
+def _settle_in(request: dict[str, Any], of_server: list[Any]) -> None:
     """Be a process like the client: in its folder, with its environment, and nothing of the server's."""
     os.setsid()
     signal.set_wakeup_fd(-1)
     for each in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for each_socket in of_server:
-        each_socket.close()
+    for each_file in of_server:
+        each_file.close()
+    os.umask(request["umask"])
     os.chdir(request["folder"])
     _take_environment(request["environment"])
     refresh()
@@ -164,6 +181,7 @@ def _be_command(main: Main, request: dict[str, Any], fds: list[int]) -> NoReturn
     """Run a command on the client's own streams."""
     code = 1
     try:
+        guard.die_with_parent(signal.SIGTERM)()  # nobody would tell the client of its end, nor us of the client's
         _take_streams(fds)
         worker.own_streams()
         sys.argv[:] = ["nbmlops", *request["words"]]
