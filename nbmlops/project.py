@@ -34,6 +34,7 @@ _TIMING: dict[str, Any] = {
     "budget": str,
     "catchup": str,
     "overlap": str,
+    "against": str,
 }
 
 # The keys that exist, and what each takes; "*" stands for a name of the user's, [kind] for a list, (kind, kind) for

@@ -18,10 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nbmlops.agent import deciding
-from nbmlops.agent.launching import Launcher
+from nbmlops.agent import deciding, triggers
+from nbmlops.agent.launching import DUE, Launcher
+from nbmlops.agent.triggers import Measuring
 from nbmlops.agent.upkeep import Upkeep
-from nbmlops.errors import NbmlopsError, NotFoundError, StoreError
+from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError
 from nbmlops.ledger.schedules import (
     CLAIMED,
     FAILED,
@@ -73,6 +74,9 @@ class Agent:
     told: dict[str, str] = field(default_factory=dict)
     children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.measuring = Measuring(self.project, self.tell)
+
     # ------------------------------------------------------------------- a look
     def look(self) -> float:
         """Do all that is to be done now; give the seconds until the next look.
@@ -94,6 +98,7 @@ class Agent:
         awake = [each for name, each in self.heeded.items() if name not in paused]
         seen = ledger.seen()
         self._fire_what_is_due(ledger, awake, seen)
+        self._pull_triggers(ledger, awake, seen)
         self._move_queues(ledger, {each.name for each in awake}, still_open)
         return deciding.wait_s(awake, self.clock.now())
 
@@ -135,6 +140,46 @@ class Agent:
             times = deciding.due_now(each, known, newest.get(each.name), now)
             for due_at in map(stamp, times):
                 self._fire(ledger, each, due_at, due_at, is_late=len(times) > 1)
+
+    def _pull_triggers(self, ledger: Schedules, awake: list[Scheduled], seen: dict[tuple[str, str, str], Seen]) -> None:
+        """Look at all triggers of what does not run now; what comes during a run starts one afterwards."""
+        busy = {firing.schedule for firing in ledger.open_firings()} if any(each.timing.on for each in awake) else set()
+        for each in awake:
+            for trigger in each.timing.on if each.name not in busy else ():
+                key = (each.name, trigger, triggers.place_of(trigger))
+                try:
+                    fired = self._pull(ledger, each, key, seen.get(key))
+                except (UsageError, OSError) as exc:
+                    self.say(f"{each.name}: {trigger}", f"{each.name}: {trigger}: {exc}")
+                    continue
+                self.say(f"{each.name}: {trigger}", "")
+                if fired:
+                    break
+
+    def _pull(self, ledger: Schedules, each: Scheduled, key: tuple[str, str, str], known: Seen | None) -> bool:
+        """Look at one trigger, and start a run if there is news and it may."""
+        now, trigger = self.clock.now(), key[1]
+        before = known.value if known else None
+        sight = triggers.look(self.project, trigger, before)
+        if sight is None:
+            return False
+        if not sight.news:
+            if before is None or sight.value != before:
+                ledger.see(*key, Seen(now, sight.value))
+            return False
+        in_period = ledger.n_triggered(each.name, deciding.period_start(each.timing.budget, now))
+        if deciding.why_not(each.timing, ledger.last_run(each.name), in_period, now):
+            return False
+        if trigger.startswith("drift:"):
+            judged = self.measuring.judged(each, trigger, sight, {DUE: now.isoformat()})
+            if judged is None or not judged.news:
+                if judged:
+                    ledger.see(*key, Seen(now, judged.value))
+                return False
+            sight = judged
+        fired = self._fire(ledger, each, f"{trigger}#{sight.news}", stamp(now))
+        ledger.see(*key, Seen(now, sight.value))
+        return fired is not None
 
     def _fire(
         self,
@@ -267,7 +312,8 @@ def run(project: Project, tell: Callable[[str], object], idle_s: float = float("
             if is_mine:
                 tell(f"agent of {project.root}, process {os.getpid()}")
                 agent = Agent(Project(project.root, surface=project.surface), Launcher(project), tell=tell)
-                serve(agent, stop, Upkeep(project, tell), idle_s, is_mine)
+                serve(agent, stop, Upkeep(agent.project, tell), idle_s, is_mine)
+                agent.measuring.close()
                 tell("agent stopped; runs that go on tell their ends themselves")
             return is_mine is not None
     finally:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from nbmlops.ledger.database import Ledger
-from nbmlops.ledger.tables import FIRINGS, PAUSES, SEEN
+from nbmlops.ledger.tables import FIRINGS, JOBS, PAUSES, SEEN
 from nbmlops.project import Project, actor
 
 CLAIMED, STARTED, QUEUED = "CLAIMED", "STARTED", "QUEUED"
@@ -183,6 +183,12 @@ class Schedules:
             FIRINGS.c.state != SKIPPED,
             FIRINGS.c.due_at >= stamp(since),
         )
+        with self._ledger.reading() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def n_finished(self, job: str) -> int:
+        """Count the jobs of a name that have ended well."""
+        query = sa.select(sa.func.count()).where(JOBS.c.name == job, JOBS.c.status == FINISHED)
         with self._ledger.reading() as connection:
             return int(connection.scalar(query) or 0)
 

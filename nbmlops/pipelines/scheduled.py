@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 from nbmlops.errors import NbmlopsError, UsageError
@@ -51,8 +52,7 @@ def declared_in(settings: Settings) -> tuple[dict[str, Scheduled], dict[str, str
     for name, reader in _readers(settings):
         try:
             each = reader(settings, name)
-            if each.timing.schedule:
-                parsed(each.timing.schedule)
+            _refuse_what_cannot_run(each)
             if name in found:
                 raise UsageError(f"{settings.where('schedules', name)}: {name} is the name of a pipeline, too.")
             found[name] = each
@@ -107,6 +107,25 @@ def _upcoming(each: Scheduled, paused: bool, last: str) -> Upcoming:
 
 
 # ------------------------------------------------------------------- reading
+def _refuse_what_cannot_run(each: Scheduled) -> None:
+    """Refuse an expression that never fires, and triggers that nothing ever pulls, or that pull themselves."""
+    if each.timing.schedule:
+        parsed(each.timing.schedule)
+    for kind, _, name in (trigger.partition(":") for trigger in each.timing.on):
+        if kind == "drift" and not each.timing.against:
+            raise UsageError(
+                f"drift:{name} needs the reference that {name} is measured against.",
+                'Add against = "reference.parquet" (--against). It takes a file; traffic of endpoints is not kept yet.',
+            )
+        if kind == "job" and name == job_name(each):
+            raise UsageError(f"{each.name} would start itself: job:{name} is what it is.", "Name another job.")
+
+
+def job_name(each: Scheduled) -> str:
+    """Name the job that it becomes: a notebook's is the notebook's own."""
+    return PurePath(each.target).stem if each.target.endswith(".ipynb") else each.target
+
+
 def _readers(settings: Settings) -> Iterator[tuple[str, Any]]:
     for name, table in settings.pipelines.items():
         if set(STARTING) & set(table):

@@ -78,6 +78,7 @@ def schedule(
     overlap: Literal["skip", "queue"] | None = None,
     cooldown: str | None = None,
     budget: str | None = None,
+    against: str | None = None,
     parameters: Pairs = {},
     name: str = "",
     dry_run: bool = False,
@@ -98,7 +99,8 @@ def schedule(
     tz
         The time zone that it is meant in; UTC without it.
     on
-        What starts it beside the clock: file:GLOB, data:FILE, alias:MODEL, job:NAME.
+        What starts it beside the clock: file:GLOB (new or changed files), data:FILE (other content), drift:FILE,
+        alias:MODEL (it was promoted or rolled back), job:NAME (one has finished), webhook.
     catchup
         Of the times that were missed while nothing ran: make up for the last one, all, or none.
     overlap
@@ -107,6 +109,8 @@ def schedule(
         How long after a run triggers start none: 24h.
     budget
         How many runs triggers may start: 3/week (or hour, day, month).
+    against
+        The table that drift:FILE is measured against, for instance what the model was trained on.
     parameters
         Values for a notebook, ``name=value``; ``${due.date}`` and ``${due.time}`` are when it was due.
     name
@@ -154,6 +158,7 @@ def schedule(
         budget=budget,
         catchup=catchup,
         overlap=overlap,
+        against=against,
         parameters=_typed(project, place, parameters) if parameters else None,
     )
     if wish == Wish():

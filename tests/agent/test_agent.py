@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,89 +17,14 @@ import pytest
 
 from nbmlops.agent.control import agent as agent_verb
 from nbmlops.agent.launching import Launcher, run_words
-from nbmlops.agent.loop import Agent, Clock, serve
+from nbmlops.agent.loop import serve
 from nbmlops.agent.upkeep import Upkeep
 from nbmlops.errors import ConflictError, UsageError
 from nbmlops.ledger.database import Ledger
-from nbmlops.ledger.schedules import FAILED, FINISHED, QUEUED, SKIPPED, STARTED, Firing, Schedules, Seen
+from nbmlops.ledger.schedules import FAILED, FINISHED, QUEUED, SKIPPED, STARTED, Firing, Seen
 from nbmlops.pipelines import background, jobs
 from nbmlops.project import STATE, Project
-
-NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
-HOURLY = '[schedules.hourly]\nnotebook = "a.ipynb"\nschedule = "0 * * * *"\n'
-
-
-class Hands(Clock):
-    """A clock that is set by hand; waiting moves it on."""
-
-    def __init__(self, now: datetime = NOON) -> None:
-        self.time = now
-
-    def now(self) -> datetime:
-        return self.time
-
-    def wait(self, seconds: float, woken: threading.Event) -> None:
-        self.time += timedelta(seconds=max(seconds, 0.5))
-
-
-@dataclass
-class Stage:
-    """A project with an agent in this process, whose clock is ours and whose runs are shell commands."""
-
-    root: Path
-    command: str = "true"
-    told: list[str] = field(default_factory=list)
-    clock: Hands = field(default_factory=Hands)
-
-    def __post_init__(self) -> None:
-        self.project = Project(self.root)
-        words = Launcher(self.project, lambda each, _: ("/bin/sh", "-c", self.command, each.name))
-        self.agent = Agent(self.project, words, self.clock, self.told.append)
-
-    def declare(self, text: str) -> None:
-        (self.root / "nbmlops.toml").write_text(text)
-
-    def look(self, **later: float) -> None:
-        self.clock.time += timedelta(**later)
-        self.agent.look()
-
-    @property
-    def ledger(self) -> Schedules:
-        return self.project.open(Schedules)
-
-    def firings(self) -> list[Firing]:
-        return self.ledger.newest()[::-1]
-
-    def states(self) -> list[str]:
-        return [each.state for each in self.firings()]
-
-    def wait_for(self, *states: str) -> None:
-        deadline = time.monotonic() + 30
-        while self.states() != list(states):
-            assert time.monotonic() < deadline, (self.firings(), self.told)
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        for child in self.agent.children:
-            for process in psutil.Process(child.pid).children(recursive=True) if child.poll() is None else ():
-                process.kill()
-            child.wait(20)
-        self.project.open(Ledger).close()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A project without MLflow: an agent itself needs none."""
-    root = tmp_path / "flights"
-    (root / STATE).mkdir(parents=True)
-    (root / "nbmlops.toml").write_text('[project]\nname = "flights"\n')
-    return root
-
-
-@pytest.fixture
-def stage(root: Path) -> Iterator[Stage]:
-    with closing(Stage(root)) as made:
-        yield made
+from tests.agent.stage import HOURLY, Hands, Stage
 
 
 # ------------------------------------------------------------------- what it starts

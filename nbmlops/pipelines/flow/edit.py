@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tomlkit import TOMLDocument
     from tomlkit.items import Table
 
-STARTING = ("schedule", "on", "cooldown", "budget", "catchup", "overlap")
+STARTING = ("schedule", "on", "cooldown", "budget", "catchup", "overlap", "against")
 TIMING = (*STARTING, "timezone")  # which also says what ${due.date} is, in a run started by hand
 
 
@@ -39,6 +39,7 @@ class Wish:
     budget: str | None = None
     catchup: str | None = None
     overlap: str | None = None
+    against: str | None = None
     parameters: Mapping[str, Any] | None = field(default=None)
 
 

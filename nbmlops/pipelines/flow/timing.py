@@ -40,6 +40,7 @@ class Timing:
     budget: Budget | None = None
     catchup: str = "one"
     overlap: str = "skip"
+    against: str = ""  # the reference of drift triggers
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def timing_of(table: Mapping[str, Any], place: Place, notes: Notes) -> Timing:
         budget=notes.take((*place, "budget"), None, _budget, table),
         catchup=table.get("catchup", "one"),
         overlap=table.get("overlap", "skip"),
+        against=table.get("against", ""),
     )
     notes.one_of((*place, "catchup"), timing.catchup, CATCHUP)
     notes.one_of((*place, "overlap"), timing.overlap, OVERLAP)
