@@ -1,4 +1,4 @@
-"""A command through the warm server is the command that it is without: its ends, streams, surroundings, and nothing else."""
+"""A command through the warm server is the command that it is without: its ends, streams and surroundings."""
 
 import contextlib
 import json
@@ -96,7 +96,7 @@ import numpy
 from pathlib import Path
 told = {"variable": os.environ.get("A_VARIABLE"), "folder": os.getcwd(), "argv": sys.argv, "file": tempfile.mkdtemp()}
 told |= {"random": [random.random(), float(numpy.random.rand()), float(numpy.random.default_rng().random())]}
-told |= {"earlier": "kept" in globals(), "runner": os.environ.get("OF_SERVER"), "umask": os.umask(0o22), "sid": os.getsid(0)}
+told |= {"earlier": "kept" in globals(), "runner": os.environ.get("OF_SERVER")}
 told |= {"name": __import__("mlflow").utils.name_utils._generate_random_name()}
 kept = 1
 Path(os.environ["TOLD"]).write_text(json.dumps(told))
@@ -134,11 +134,14 @@ def test_two_runs_share_nothing_and_know_nothing_of_the_server(
 def test_exit_code_output_and_standard_input_are_as_without_it(
     warm: subprocess.Popen[bytes], surroundings: Environment, project: Project, write_notebook: WriteNotebook
 ) -> None:
-    notebook = write_notebook("it.ipynb", "print('seen')", "import sys; sys.exit(3)")
+    kind = "kind = open('/proc/self/cmdline').read()\nopen('warm' if 'surfaces.warm' in kind else 'cold', 'w')"
+    notebook = write_notebook("it.ipynb", "print('seen')", kind, "import sys; sys.exit(3)")
     words = ("run", str(notebook), "-o", "out.ipynb", "--json")
     found = []
-    for mode in ("on", "off"):
-        done = command(surroundings, *words, stdin="x\n", NBMLOPS_WARM=mode)
+    for mode, word in (("warm", "--json"), ("cold", "--no-warm")):
+        done = command(surroundings, *words, word, stdin="x\n")
+        (notebook.parent / mode).unlink()
+        assert [each.name for each in notebook.parent.iterdir()] == ["it.ipynb"]
         error = json.loads(done.stdout)["error"]
         said = [line.rpartition("  ")[0] for line in done.stderr.splitlines()]
         found.append((done.returncode, error["type"], error["message"], said, notebook_of(Path("out.ipynb"))))
@@ -230,13 +233,7 @@ def test_a_server_that_is_killed_ends_its_commands_truly(
 def test_what_imports_would_have_read_otherwise_is_told_and_run_cold(
     warm: subprocess.Popen[bytes], surroundings: Environment, project: Project, write_notebook: WriteNotebook, name: str
 ) -> None:
-    values = {
-        "OMP_NUM_THREADS": "1",
-        "MPLBACKEND": "agg",
-        "MPLCONFIGDIR": str(project.root),
-        "PYTHONWARNINGS": "ignore",
-    }
-    done = command(surroundings, "run", "no.ipynb", **{name: values[name]})
+    done = command(surroundings, "run", "no.ipynb", **{name: "1"})
     assert f"cold: {name} is set otherwise than for the warm server" in done.stderr
     assert done.returncode == 11
     assert warm.poll() is None
