@@ -86,7 +86,7 @@ class Launcher:
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
         for heard in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # The starter decides, whom a terminal's Ctrl-C reaches too. Heard and not ignored, for that would be inherited.
+            # The starter decides, whom a terminal's Ctrl-C reaches too; ignoring would be inherited, hearing is not.
             signal.signal(heard, lambda *_: None)
 
     def serve(self) -> None:

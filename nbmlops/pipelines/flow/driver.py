@@ -29,7 +29,7 @@ from nbmlops.pipelines.flow.instances import Instance
 from nbmlops.pipelines.flow.plan import PlannedStep, Planning, Selection, context, finished, left_out, planned
 from nbmlops.pipelines.flow.runs import PipelineRun, StepRun
 from nbmlops.project import Project, actor
-from nbmlops.scrub import scrub
+from nbmlops.scrub import MASK, scrub
 from nbmlops.strict_json import plain
 from nbmlops.tracking.owner import owner_tags
 from nbmlops.verb import FENCE
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nbmlops.ledger.steps import Fence
 
 LOST_MOST = 3  # times that a step is begun anew because its worker was lost; that counts as no retry
+CONTINUED = "CONTINUED"  # of a job that waited, and goes on as another
 BEAT_S = 60.0  # between two signs of life
 _IN_A_NAME = re.compile(r"[^\w.,=-]")
 
@@ -55,6 +56,7 @@ def run_pipeline(
     due: datetime | None = None,
     dry_run: bool = False,
     parse_words: ParseWords | None = None,
+    resumed: jobs.Job | None = None,
 ) -> PipelineRun:
     """Run a declared pipeline.
 
@@ -77,6 +79,8 @@ def run_pipeline(
         Plan it, and run nothing.
     parse_words
         Reads a verb's words, to refuse what is wrong in them before anything runs.
+    resumed
+        The job that this run goes on with: see `resume_pipeline`.
 
     Returns
     -------
@@ -106,13 +110,49 @@ def run_pipeline(
         return PipelineRun(name, "", runs.PLANNED, 0.0, due, shown, steps)
     _refuse_while_it_runs(project, name)
     given = {"due": due.isoformat(), "parameters": contract.shown(parameters or {}), "selection": plain(selection)}
-    begun = jobs.begin(project, job=job, name=name, parameters=shown, given=given)
+    begun = jobs.begin(
+        project, job=job, name=name, parameters=shown, given=given, resumed=resumed.job if resumed else ""
+    )
+    if resumed and resumed.status == runs.WAITING:
+        jobs.put(project, replace(resumed, status=CONTINUED, message=f"It goes on as job {job}."))
     with _opened(executor) as place:
         driver = Driver(project, planning, begun, place)
         run = driver.run(due, shown)
     if driver.errors:
         raise _first(driver.errors, run)
     return run
+
+
+def resume_pipeline(project: Project, job: jobs.Job, **options: Any) -> PipelineRun:
+    """Go on with a job of a pipeline that failed, was killed or waits: the same run, due when it was due.
+
+    What it had published is not executed again.
+
+    Parameters
+    ----------
+    project
+        The project.
+    job
+        The job, as `jobs.find` gives it.
+    **options
+        `executor`, `dry_run` and `parse_words` of `run_pipeline`.
+
+    Raises
+    ------
+    ConflictError
+        It runs, has finished, or was given a secret that is not kept.
+    """
+    if job.status in (jobs.RUNNING, runs.FINISHED, CONTINUED):
+        raise ConflictError(f"Job {job.job} of {job.name} cannot go on: it is {job.status}.")
+    given = job.given
+    if lost := [name for name, value in given["parameters"].items() if value == MASK]:
+        hint = f"Run it anew with a reference: `run {job.name} -p {lost[0]}=env:{lost[0].upper()}`"
+        raise ConflictError(f"Job {job.job} was given a secret, {lost[0]}, which is not kept.", hint)
+    due = datetime.fromisoformat(given["due"])
+    selection = {**given["selection"], "force": ()}  # what was forced has run, or is run as it failed
+    return run_pipeline(
+        project, job.name, parameters=given["parameters"], due=due, resumed=job, **{**selection, **options}
+    )
 
 
 def prepared(

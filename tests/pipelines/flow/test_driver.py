@@ -22,7 +22,7 @@ from nbmlops.ledger.steps import Steps
 from nbmlops.pipelines import jobs
 from nbmlops.pipelines.executors import Executor, StepEnd, StepSpec
 from nbmlops.pipelines.executors.local import Local
-from nbmlops.pipelines.flow.driver import run_pipeline
+from nbmlops.pipelines.flow.driver import resume_pipeline, run_pipeline
 from nbmlops.pipelines.flow.runs import PipelineRun
 from nbmlops.project import Project
 from tests.pipelines.flow.conftest import notebook
@@ -390,6 +390,20 @@ def test_an_approval_waits_and_the_run_goes_on_once_it_is_given(declare: Declare
     done = run(project)
     assert statuses(done) == {"extract": "CACHED", "ask": "CACHED", "deploy": "FINISHED"}
     assert notes(project) == ["extract", "deploy-ann"]
+
+
+def test_a_job_that_waited_goes_on_due_when_it_was_due(declare: Declare, run: Run, place: Executor) -> None:
+    project = declare(ASK.replace("rows?", "rows of ${due.time}?"), ASK_PY)
+    waiting = run(project, due=datetime(2013, 2, 1, 7, 30, tzinfo=UTC))
+    assert waiting.steps[1].message == "Deploy with 3 rows of 2013-02-01T07:30:00+00:00?"
+    project.open(Steps).decide(waiting.job, "ask", approved=True, by="ann")
+    done = resume_pipeline(project, jobs.find(project, waiting.job), executor=place)
+    assert (done.status, done.due) == ("FINISHED", waiting.due)
+    new, old = jobs.newest(project)
+    assert (new.resumed, old.status, old.message) == (old.job, "CONTINUED", f"It goes on as job {new.job}.")
+    for job in (new, old):
+        with pytest.raises(ConflictError, match="cannot go on: it is"):
+            resume_pipeline(project, job, executor=place)
 
 
 def test_a_rejection_ends_the_run_until_it_is_asked_anew(declare: Declare, run: Run) -> None:
