@@ -190,7 +190,7 @@ class Measuring:
 
     def _begun(self, each: Scheduled, trigger: str, sight: Sight, environment: Mapping[str, str]) -> Measurement:
         words = ["drift", trigger.partition(":")[2], "--against", each.timing.against, "--exit-code", "--quiet"]
-        said = tempfile.TemporaryFile()
+        said = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the measurement goes on
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", COMMAND, *words],
             cwd=self.project.root,
