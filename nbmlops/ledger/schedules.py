@@ -315,8 +315,10 @@ def _running(schedule: str, occasion: str, fence: int) -> sa.ColumnElement[bool]
 
 
 def _forgetting(schedule: str) -> sa.Delete:
-    """Delete what is too old to be asked for: the newest of a schedule always stays, and whatever is open."""
+    """Delete what is too old to be asked for; what is open stays, and the newest due time, from which others count."""
     about = FIRINGS.c.schedule == schedule
-    newest = sa.select(FIRINGS.c.due_at).where(about).order_by(FIRINGS.c.due_at.desc()).limit(1).offset(KEPT)
-    too_old = FIRINGS.c.due_at <= newest.scalar_subquery()
-    return FIRINGS.delete().where(about, FIRINGS.c.state.not_in(OPEN), too_old)
+    oldest = sa.select(FIRINGS.c.due_at).where(about).order_by(FIRINGS.c.due_at.desc()).limit(1).offset(KEPT - 1)
+    newest_due = sa.select(sa.func.max(FIRINGS.c.due_at)).where(about, _IS_CLOCK)
+    is_needed = sa.and_(_IS_CLOCK, FIRINGS.c.due_at == newest_due.scalar_subquery())
+    too_old = FIRINGS.c.due_at < oldest.scalar_subquery()
+    return FIRINGS.delete().where(about, FIRINGS.c.state.not_in(OPEN), too_old, ~is_needed)
