@@ -6,6 +6,8 @@ from typing import Any
 from nbmlops.scrub import scrub_text
 
 HELD = 4096  # characters of a line without an end that are held back, for a secret may go on in the next piece
+LONGEST = 1 << 20  # characters that are ever held back
+STEP = 61  # characters between two places at which a long line may be cut
 Event = dict[str, Any]
 
 
@@ -29,13 +31,26 @@ class Masked:
         name, text = event["content"]["name"], event["content"]["text"]
         if name in self._held:
             text = self._held.pop(name)[1] + text
-        whole, end, rest = text.rpartition("\n")
-        if len(rest) > HELD:
-            whole, end, rest = text, "", ""
-        if whole or end:
-            yield _with(event, scrub_text(whole + end))
-        if rest:
-            self._held[name] = (event, rest)
+        place = _cut(text)
+        if place:
+            yield _with(event, scrub_text(text[:place]))
+        if text[place:]:
+            self._held[name] = (event, text[place:])
+
+
+def _cut(text: str) -> int:
+    """Find how much of a text may go on: its whole lines, or of one that has no end what ends with no secret begun."""
+    place = text.rfind("\n") + 1
+    key = text.rfind("-----BEGIN ", 0, place)  # of a private key, the one kind of secret that has several lines
+    if key >= 0 and "PRIVATE KEY" in text[key : key + 60] and "-----END " not in text[key:] and len(text) < LONGEST:
+        return key
+    if len(text) - place <= HELD:
+        return place
+    whole = scrub_text(text)
+    for cut in range(len(text) - HELD, max(place, len(text) - 2 * HELD), -STEP):
+        if scrub_text(text[:cut]) + scrub_text(text[cut:]) == whole:
+            return cut
+    return place if len(text) - place <= LONGEST else len(text)
 
 
 def scrubbed(value: Any) -> Any:
@@ -51,7 +66,7 @@ def scrubbed(value: Any) -> Any:
     if isinstance(value, list):
         return [scrubbed(each) for each in value]
     if isinstance(value, dict):
-        return {key: each if _is_binary(key) else scrubbed(each) for key, each in value.items()}
+        return {scrub_text(key): each if _is_binary(key) else scrubbed(each) for key, each in value.items()}
     return value
 
 

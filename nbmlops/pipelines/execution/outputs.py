@@ -6,13 +6,11 @@ widgets that take what is shown inside them, and the state of widgets.
 
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Cell = dict[str, Any]
 WIDGETS = "application/vnd.jupyter.widget-state+json"
-_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n])")
 
 
 class Outputs:
@@ -52,7 +50,7 @@ class Outputs:
             self._take_widget(cell, kind, content)
         elif kind == "update_display_data":
             for shown in self._displays.get(_display_id(content), ()):
-                shown.update(data=content["data"], metadata=content["metadata"])
+                shown.update(data=_bundle(content.get("data")), metadata=_mapping(content.get("metadata")))
         elif kind == "stream":
             self._write(cell, str(content["name"]), str(content["text"]))
         elif kind in _OUTPUTS:
@@ -65,7 +63,7 @@ class Outputs:
         ]:
             for output in outputs:
                 if output.get("output_type") == "stream" and isinstance(output["text"], list):
-                    output["text"] = _OVERWRITTEN.sub("", "".join(output["text"]))
+                    output["text"] = _visible("".join(output["text"]))
 
     def widgets(self) -> dict[str, Any]:
         """Give the state of the notebook's widgets, as its metadata keeps it; empty without any."""
@@ -101,7 +99,7 @@ class Outputs:
             place.append({"output_type": "stream", "name": name, "text": [text]})
 
     def _add(self, cell: int, kind: str, content: Mapping[str, Any]) -> None:
-        output = {"output_type": kind} | {name: content.get(name, empty) for name, empty in _OUTPUTS[kind].items()}
+        output = {"output_type": kind} | {name: made(content.get(name)) for name, made in _OUTPUTS[kind].items()}
         self._place(cell).append(output)
         if identity := _display_id(content):
             self._displays.setdefault(identity, []).append(output)
@@ -145,12 +143,50 @@ def strict(content: Any) -> Any:
     return content
 
 
+def _visible(text: str) -> str:
+    """Give of each line what stands behind its last carriage return, but for those at its end."""
+    if "\r" not in text:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        body = line.rstrip("\r")
+        lines.append(body.rpartition("\r")[2] + line[len(body) :])
+    return "\n".join(lines)
+
+
 def _display_id(content: Mapping[str, Any]) -> str:
     return str((content.get("transient") or {}).get("display_id") or "")
 
 
-_OUTPUTS: dict[str, dict[str, Any]] = {
-    "display_data": {"data": {}, "metadata": {}},
-    "execute_result": {"data": {}, "metadata": {}, "execution_count": None},
-    "error": {"ename": "", "evalue": "", "traceback": []},
+def _bundle(data: Any) -> dict[str, Any]:
+    """Give what is shown as the format of notebooks wants it: texts, and anything where the kind is JSON's."""
+    return {kind: each if _is_free(kind) else _text(each) for kind, each in _mapping(data).items()}
+
+
+def _is_free(kind: str) -> bool:
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return "".join(value)
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def _lines(value: Any) -> list[str]:
+    return [_text(each) for each in value] if isinstance(value, list) else [_text(value)]
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+_OUTPUTS: dict[str, dict[str, Callable[[Any], Any]]] = {  # what each holds, made as the format of notebooks wants it
+    "display_data": {"data": _bundle, "metadata": _mapping},
+    "execute_result": {"data": _bundle, "metadata": _mapping, "execution_count": _count},
+    "error": {"ename": _text, "evalue": _text, "traceback": _lines},
 }
