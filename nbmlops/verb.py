@@ -45,8 +45,18 @@ class Result:
 class Text(str, Result):
     """What a verb that shows a text returns: the text itself, as it is."""
 
-    __slots__ = ()
     headline = ""
+
+
+class Picture(Text):
+    """A text that draws something, and the same as SVG for where that can be shown."""
+
+    svg: str
+
+    def __new__(cls, text: str, svg: str) -> "Picture":  # noqa: D102  # as the class says
+        picture = super().__new__(cls, text)
+        picture.svg = svg
+        return picture
 
 
 class Rows(tuple[Row, ...], Result):
@@ -116,6 +126,7 @@ AliasName = Annotated[str, Ref("alias")]
 EndpointName = Annotated[str, Ref("endpoint")]
 GateName = Annotated[str, Ref("gate")]
 JobRef = Annotated[str, Ref("job")]
+RunnableRef = Annotated[str, Ref("notebook or pipeline")]
 NotebookPath = Annotated[str, Ref("notebook")]
 AnyRef = Annotated[str, Ref("any")]
 DataRef = Annotated[Any, Ref("data", is_frame)]

@@ -19,11 +19,12 @@ from nbmlops.agent.cards import (
 )
 from nbmlops.agent.waiting import waiting_of
 from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, StoreError, UsageError, nearest
+from nbmlops.pipelines import jobs
 from nbmlops.project import FILE, STATE, Project
 from nbmlops.registry.versions import CHAMPION
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.runs import Run
-from nbmlops.verb import AnyRef, Pairs, Rows, RunRef, verb
+from nbmlops.verb import AnyRef, Pairs, Picture, Rows, RunRef, verb
 
 
 @verb
@@ -320,18 +321,18 @@ def export(
 
 @verb
 def show(project: Project, what: AnyRef | None = None) -> Any:
-    """Show one run, model or endpoint.
+    """Show one run, model, endpoint, job, or a pipeline drawn.
 
     Parameters
     ----------
     what
-        ``name/version``, ``name@alias``, an endpoint, a model's name, or a run's id or name;
-        bare: the newest run.
+        ``name/version``, ``name@alias``, an endpoint, a model's name, a pipeline's, a run's id or name,
+        or a job's id; bare: the newest run.
 
     Returns
     -------
-    Run, VersionCard or Endpoint
-        The thing, whole.
+    Run, VersionCard, Endpoint, Job or Picture
+        The thing, whole; a pipeline as its steps hang together.
 
     Raises
     ------
@@ -361,17 +362,35 @@ def show(project: Project, what: AnyRef | None = None) -> Any:
     endpoints = {each.name: each for each in _endpoint_rows(project)}
     if what in endpoints:
         return endpoints[what]
+    if what in project.settings.pipelines:
+        return _drawn(project, what)
+    if re.fullmatch("[0-9a-f]{6,12}", what) and (found := jobs.newest(project, 2, job=what)):
+        return found[0]
     models = _registry(project).names()
     if re.split("[/@]", what)[0] in models:
         return _version_card(project, what)
     try:
         return in_full(project, _tracking(project).find(what))
     except NotFoundError as exc:
-        known = [*endpoints, *models, *(run.name for run in _tracking(project).newest(1000))]
+        known = [
+            *endpoints,
+            *models,
+            *project.settings.pipelines,
+            *(run.name for run in _tracking(project).newest(1000)),
+        ]
         raise NotFoundError(f"There is no run, model or endpoint {what!r}.", nearest(what, known)) from exc
 
 
 # -------------------------------------------------------------------- the parts
+def _drawn(project: Project, name: str) -> Picture:
+    from nbmlops.pipelines.flow.declared import declared
+    from nbmlops.pipelines.flow.drawing import drawn
+    from nbmlops.pipelines.flow.svg import svg
+
+    pipeline = declared(project.settings, name)
+    return Picture(drawn(pipeline), svg(pipeline))
+
+
 def _tracking(project: Project) -> Any:
     from nbmlops.tracking.mlflow import Tracking
 

@@ -6,12 +6,14 @@ from nbmlops.pipelines import attempts, cancelling, contract, describing, planni
 from nbmlops.pipelines import jobs as known
 from nbmlops.pipelines import matrix as combining
 from nbmlops.pipelines import notebook as nb
+from nbmlops.pipelines import running as pipelines
 from nbmlops.pipelines.contract import Parameter
+from nbmlops.pipelines.flow.runs import PipelineRun
 from nbmlops.pipelines.jobs import Job
 from nbmlops.pipelines.matrix import MatrixRun
 from nbmlops.pipelines.notebook import NotebookRun
 from nbmlops.project import Project
-from nbmlops.verb import JobRef, NotebookPath, Pairs, Rows, verb
+from nbmlops.verb import JobRef, NotebookPath, Pairs, Rows, RunnableRef, verb
 
 
 @verb
@@ -67,7 +69,7 @@ def params(
 @verb
 def run(
     project: Project,
-    notebook: NotebookPath,
+    what: RunnableRef,
     *,
     parameters: Pairs = {},
     file: str | None = None,
@@ -80,20 +82,24 @@ def run(
     backoff: str = "5s",
     junit: str | None = None,
     profile: bool = False,
+    only: str = "",
+    from_: str = "",
+    force: bool = False,
+    executor: str = "local",
     no_warm: bool = False,
     dry_run: bool = False,
-) -> NotebookRun | MatrixRun:
-    """Run a notebook headlessly with checked parameters.
+) -> NotebookRun | MatrixRun | PipelineRun:
+    """Run a notebook or a pipeline headlessly with checked parameters.
 
-    Names and types are checked before anything starts. The notebook runs with
+    Names and types are checked before anything starts. A notebook runs with
     its own folder as working folder, as an MLflow run and as a job of the
     ledger; its output notebook is written also when a cell fails. Processes
     that a cell has left behind end with it.
 
     Parameters
     ----------
-    notebook
-        Path of the notebook.
+    what
+        Path of a notebook, or the name of a pipeline of ``nbmlops.toml``.
     parameters
         Values for its parameters, ``name=value``; a secret as a reference, ``token=env:TOKEN``.
     file
@@ -116,6 +122,14 @@ def run(
         JUnit file to write, a case for each cell.
     profile
         Measure which calls take the time: ``profile.txt`` and ``profile.pstats`` are artifacts of the run.
+    only
+        Of a pipeline these steps alone, with commas between them; the results of others are those they had last.
+    from_
+        Of a pipeline these steps and all that need them.
+    force
+        Run a pipeline's steps also where nothing has changed since they ran.
+    executor
+        Where a pipeline's steps run: ``local``, ``local:4``, ``ray``, ``ray:ADDRESS``, ``dask``, ``dask:ADDRESS``.
     no_warm
         Import everything anew, instead of running in a fork of the warm server.
     dry_run
@@ -123,8 +137,9 @@ def run(
 
     Returns
     -------
-    NotebookRun, or MatrixRun
-        Its run, its output, its results, and how long each cell took; of a matrix one line for each combination.
+    NotebookRun, MatrixRun, or PipelineRun
+        Its run, its output, its results, and how long each cell took; of a matrix a line for each combination, of a
+        pipeline one for each step.
 
     Raises
     ------
@@ -155,10 +170,16 @@ def run(
     mlflow.set_experiment($experiment)
     with mlflow.start_run():
         mlflow.log_params($parameters)
-        papermill.execute_notebook($notebook, $output, parameters=$parameters)
+        papermill.execute_notebook($what, $output, parameters=$parameters)
     """
     del no_warm  # the command line has heeded it: here the process is there already
     values = planning.given_values(parameters, file, project)
+    if name := pipelines.meant(project, what):
+        refused = {"--matrix": matrix, "--output": output, "--junit": junit, "--profile": profile, "--retries": retries}
+        pipelines.refuse(refused, "a pipeline")
+        return pipelines.run(project, name, values, only, from_, force=force, executor=executor, dry_run=dry_run)
+    pipelines.refuse({"--only": only, "--from": from_, "--force": force}, "a notebook")
+    notebook = what
     limits = planning.Limits.read(timeout, cell_timeout)
     patience = attempts.Patience.read(retries, backoff)
     if matrix:
@@ -183,12 +204,13 @@ def run(
 @verb
 def resume(
     project: Project, job: JobRef | None = None, *, junit: str | None = None, dry_run: bool = False
-) -> NotebookRun:
+) -> NotebookRun | PipelineRun:
     """Go on with a failed run at the cell that failed.
 
     The variables come from a snapshot that was taken after the last cell that
     went well, where one could be taken; else the notebook runs from its start.
     Either is told, with the reason. The parameters are those of the failed run.
+    A pipeline goes on with the steps that have not finished.
 
     Parameters
     ----------
@@ -201,8 +223,8 @@ def resume(
 
     Returns
     -------
-    NotebookRun
-        The new run, whose output has the earlier cells' outputs too.
+    NotebookRun, or PipelineRun
+        The new run; a notebook's output has the earlier cells' outputs too.
 
     Raises
     ------
@@ -225,6 +247,8 @@ def resume(
     papermill.execute_notebook($job, $job)
     """
     failed = resuming.failed_job(project, job)
+    if not failed.notebook:
+        return pipelines.resumed(project, failed, dry_run=dry_run)
     plan, reason = resuming.planned(project, failed)
     project.notify(reason)
     if dry_run:

@@ -1,12 +1,14 @@
 """Completion of verbs, options, choices and names; loads none of the heavy libraries."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from nbmlops.errors import NbmlopsError
+from nbmlops.pipelines import jobs
 from nbmlops.project import Project
+from nbmlops.tracking import names
 from nbmlops.verb import Ref, parameters, ref_of
 from nbmlops.vocabulary import VERBS
 
@@ -75,29 +77,8 @@ def _values(parameter: inspect.Parameter, project: Project, variables: Mapping[s
 
 
 def _names(ref: Ref, project: Project) -> Iterable[str]:
-    from nbmlops.tracking import names
-
-    match ref.noun:
-        case "run":
-            return names.runs(project)
-        case "model":
-            return names.models(project)
-        case "model name":
-            return names.model_names(project)
-        case "alias":
-            return ["champion", "challenger", *names.aliases(project)]
-        case "endpoint":
-            return names.endpoints(project)
-        case "gate":
-            return project.settings.gates
-        case "any":
-            return [*names.runs(project), *names.models(project), *names.endpoints(project)]
-        case "notebook":
-            return _files(project, ".ipynb")
-        case "data":
-            return _files(project, ".parquet", ".csv", ".json")
-        case _:
-            return []
+    offer = _OFFERS.get(ref.noun)
+    return offer(project) if offer else ()
 
 
 def _files(project: Project, *endings: str) -> list[str]:
@@ -108,3 +89,23 @@ def _files(project: Project, *endings: str) -> list[str]:
 
 def _beginning(typing: str, words: Iterable[str]) -> list[str]:
     return [word for word in dict.fromkeys(words) if word.startswith(typing)]
+
+
+def _runnable(project: Project) -> list[str]:
+    return [*(project.settings.pipelines if project.exists else ()), *_files(project, ".ipynb")]
+
+
+# What is offered for the nouns of arguments; each function loads what it needs only when it is asked.
+_OFFERS: dict[str, Callable[[Project], Iterable[str]]] = {
+    "run": names.runs,
+    "model": names.models,
+    "model name": names.model_names,
+    "alias": lambda project: ["champion", "challenger", *names.aliases(project)],
+    "endpoint": names.endpoints,
+    "gate": lambda project: project.settings.gates,
+    "any": lambda project: [*names.runs(project), *names.models(project), *names.endpoints(project)],
+    "notebook": lambda project: _files(project, ".ipynb"),
+    "notebook or pipeline": _runnable,
+    "job": lambda project: [job.job for job in jobs.newest(project, 20)],
+    "data": lambda project: _files(project, ".parquet", ".csv", ".json"),
+}

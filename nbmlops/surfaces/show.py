@@ -16,7 +16,7 @@ from nbmlops.errors import NbmlopsError
 from nbmlops.scrub import scrub, scrub_text
 from nbmlops.strict_json import dumps, plain
 from nbmlops.tracking.runs import Curve, Link
-from nbmlops.verb import Result, Rows, counted
+from nbmlops.verb import Picture, Result, Rows, counted
 from nbmlops.vocabulary import VERBS
 
 MAX_HTML_BYTES = 100_000
@@ -91,6 +91,8 @@ def text(result: Any, prefix: str = "nbmlops ") -> str:
 
 def to_html(result: Any, prefix: str = "%mlops ") -> str:
     """Show a result as one inline HTML element of at most 100 kB, everything escaped."""
+    if isinstance(result, Picture):
+        return result.svg
     if isinstance(result, str):
         return f"<pre>{html.escape(result[: MAX_HTML_BYTES // 6])}</pre>"
     card, rows = card_of(result), MAX_ROWS

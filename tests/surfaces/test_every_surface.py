@@ -101,7 +101,7 @@ STORIES = [
     ),
     story("drift march.parquet --against january.parquet", current="march.parquet", against="january.parquet"),
     story("params train.ipynb", notebook="train.ipynb"),
-    story("run train.ipynb -p month=4", notebook="train.ipynb", parameters={"month": 4}),
+    story("run train.ipynb -p month=4", what="train.ipynb", parameters={"month": 4}),
     Story(
         (
             Case(
