@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from nbmlops.project import Project
 from nbmlops.verb import Result
 
 PLACES = {"github": ".github/workflows/{name}.yml", "gitlab": ".gitlab-ci.yml", "jenkins": "Jenkinsfile"}
+AGENT = "agent"  # not a run or a notebook, but what keeps the project's agent alive
 BESIDE = "{name}.gitlab-ci.yml"  # where a repository has a .gitlab-ci.yml of its own
 
 
@@ -49,6 +51,8 @@ class Asked:
 
 def exported(project: Project, what: str, to: str, output: str | None, asked: Asked) -> Any:
     """Export what a name stands for; the verb says how."""
+    if what == AGENT:
+        return _agent_unit(project, to, output, asked)
     if to in PLACES:
         return _workflow_file(project, what, to, output, asked)
     if asked.parameters or asked.schedule or asked.force:
@@ -56,6 +60,30 @@ def exported(project: Project, what: str, to: str, output: str | None, asked: As
     from nbmlops.tracking.capture import export
 
     return export.exported(project, what, to, output)
+
+
+def _agent_unit(project: Project, to: str, output: str | None, asked: Asked) -> WorkflowFile:
+    """Write the unit by which systemd keeps the project's agent alive."""
+    from nbmlops.agent.systemd import unit
+
+    if to != "systemd":
+        raise UsageError(f"The agent is not exported to {to}.", "`export agent --to systemd`")
+    if asked.parameters or asked.schedule:
+        raise UsageError("-p and --schedule are of a notebook, not of the agent.", "Leave them out.")
+    name = project.settings.name.value
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "project"
+    path = project.output(output or f"nbmlops-{plain}.service")
+    _write(path, unit(name, project.root.resolve()), force=asked.force)
+    return WorkflowFile(
+        AGENT,
+        to,
+        str(path),
+        notes=(
+            f"Install it: mkdir -p ~/.config/systemd/user; cp {shlex.quote(str(path))} ~/.config/systemd/user/",
+            f"Start it, now and at every login: systemctl --user enable --now {path.name}",
+            "Have it run without a login: loginctl enable-linger",
+        ),
+    )
 
 
 def _workflow_file(project: Project, what: str, to: str, output: str | None, asked: Asked) -> WorkflowFile:
