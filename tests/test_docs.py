@@ -96,10 +96,11 @@ def test_every_example_notebook_is_a_page_of_the_documentation() -> None:
     assert not missing, "Add to nav in mkdocs.yml:\n" + "\n".join(missing)
 
 
-def test_every_file_of_tracking_stands_in_the_map() -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### The map of tracking")[2]
-    named = set(re.findall(r"`(\w+\.py)`", page.partition("\n## ")[0]))
-    files = {path.name for path in (ROOT / "nbmlops" / "tracking").rglob("*.py")} - {"__init__.py"}
+@pytest.mark.parametrize("layer", ["tracking", "pipelines"])
+def test_every_file_of_a_large_layer_stands_in_its_map(layer: str) -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition(f"### The map of {layer}")[2]
+    named = set(re.findall(r"`(\w+\.py)`", re.split(r"\n##", page)[0]))
+    files = {path.name for path in (ROOT / "nbmlops" / layer).rglob("*.py")} - {"__init__.py"}
     missing = [f"| `{name}` | what is in it |" for name in sorted(files - named)]
-    assert not missing, "Add to the map of tracking in CONTRIBUTING.md:\n" + "\n".join(missing)
-    assert named <= files, f"Take out of the map of tracking: {sorted(named - files)}"
+    assert not missing, f"Add to the map of {layer} in CONTRIBUTING.md:\n" + "\n".join(missing)
+    assert named <= files, f"Take out of the map of {layer}: {sorted(named - files)}"
