@@ -75,6 +75,7 @@ KEYS: dict[str, Any] = {
             ],
         }
     },
+    "agent": {"port": int, "token": str},
     "schedules": {"*": {"notebook": str, **_TIMING, "parameters": dict}},
 }
 _WORDS = {
@@ -105,6 +106,7 @@ class Settings:
     gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pipelines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     schedules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    agent: Mapping[str, Any] = field(default_factory=dict)
     path: Path = Path(FILE)
     text: str = field(default="", repr=False)
 
@@ -263,6 +265,7 @@ def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
         gates=content.get("gates", {}),
         pipelines=content.get("pipelines", {}),
         schedules=content.get("schedules", {}),
+        agent=content.get("agent", {}),
         path=path,
         text=text,
     )

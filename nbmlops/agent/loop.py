@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from nbmlops.agent import deciding, triggers
 from nbmlops.agent.launching import DUE, Launcher
 from nbmlops.agent.triggers import Measuring
 from nbmlops.agent.upkeep import Upkeep
+from nbmlops.agent.webhooks import Webhooks
 from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError
 from nbmlops.ledger.schedules import (
     CLAIMED,
@@ -276,7 +277,7 @@ def _end_of(job: jobs.Job | None, firing: Firing) -> tuple[str, str]:
 def serve(
     agent: Agent,
     stop: threading.Event,
-    upkeep: Upkeep | None = None,
+    others: Sequence[Upkeep | Webhooks] = (),
     idle_s: float = float("inf"),
     is_mine: Callable[[], bool] = lambda: True,
 ) -> None:
@@ -286,8 +287,8 @@ def serve(
         trouble = ""
         try:
             wait_s = agent.look()
-            if upkeep:
-                upkeep.look()
+            for other in others:
+                other.look()
         except NotFoundError:
             break
         except StoreError as exc:
@@ -312,7 +313,9 @@ def run(project: Project, tell: Callable[[str], object], idle_s: float = float("
             if is_mine:
                 tell(f"agent of {project.root}, process {os.getpid()}")
                 agent = Agent(Project(project.root, surface=project.surface), Launcher(project), tell=tell)
-                serve(agent, stop, Upkeep(agent.project, tell), idle_s, is_mine)
+                webhooks = Webhooks(agent.project, tell)
+                serve(agent, stop, (Upkeep(agent.project, tell), webhooks), idle_s, is_mine)
+                webhooks.close()
                 agent.measuring.close()
                 tell("agent stopped; runs that go on tell their ends themselves")
             return is_mine is not None

@@ -112,6 +112,14 @@ class Schedules:
             connection.execute(_forgetting(firing.schedule))
         return kept
 
+    def enqueue(self, firing: Firing) -> Firing:
+        """Put an occasion into its schedule's queue; give the firing that it is, also if it was there before."""
+        with self._alone(firing.schedule) as connection:
+            if known := connection.execute(sa.select(FIRINGS).where(_is(firing))).first():
+                return _firing(known)
+            connection.execute(FIRINGS.insert().values(vars(firing)))
+        return firing
+
     def take_over(self, firing: Firing, owner: Mapping[str, str], claimed_at: str) -> Firing | None:
         """Take the claim of an agent that is gone before its run has started; None where another was faster."""
         return self._reclaimed(firing, CLAIMED, owner, claimed_at)
@@ -155,6 +163,10 @@ class Schedules:
     def newest(self, limit: int | None = None, *, schedule: str = "") -> list[Firing]:
         """List firings, the newest first."""
         return self._firings(FIRINGS.c.schedule == schedule if schedule else sa.true(), limit=limit)
+
+    def find(self, schedule: str, occasion: str) -> Firing | None:
+        """Find the firing of an occasion."""
+        return next(iter(self._firings(_at(schedule, occasion))), None)
 
     def newest_due(self, until: datetime) -> dict[str, datetime]:
         """Give the newest due time of each schedule that has its row, up to a time."""

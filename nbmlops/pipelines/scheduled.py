@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
 
+from nbmlops import secrets
 from nbmlops.errors import NbmlopsError, UsageError
 from nbmlops.pipelines.flow.edit import STARTING
 from nbmlops.pipelines.flow.problems import Notes, refuse
@@ -52,7 +53,7 @@ def declared_in(settings: Settings) -> tuple[dict[str, Scheduled], dict[str, str
     for name, reader in _readers(settings):
         try:
             each = reader(settings, name)
-            _refuse_what_cannot_run(each)
+            _refuse_what_cannot_run(each, settings)
             if name in found:
                 raise UsageError(f"{settings.where('schedules', name)}: {name} is the name of a pipeline, too.")
             found[name] = each
@@ -107,7 +108,7 @@ def _upcoming(each: Scheduled, paused: bool, last: str) -> Upcoming:
 
 
 # ------------------------------------------------------------------- reading
-def _refuse_what_cannot_run(each: Scheduled) -> None:
+def _refuse_what_cannot_run(each: Scheduled, settings: Settings) -> None:
     """Refuse an expression that never fires, and triggers that nothing ever pulls, or that pull themselves."""
     if each.timing.schedule:
         parsed(each.timing.schedule)
@@ -117,8 +118,19 @@ def _refuse_what_cannot_run(each: Scheduled) -> None:
                 f"drift:{name} needs the reference that {name} is measured against.",
                 'Add against = "reference.parquet" (--against). It takes a file; traffic of endpoints is not kept yet.',
             )
+        if kind == "webhook":
+            _refuse_an_open_door(settings)
         if kind == "job" and name == job_name(each):
             raise UsageError(f"{each.name} would start itself: job:{name} is what it is.", "Name another job.")
+
+
+def _refuse_an_open_door(settings: Settings) -> None:
+    """Refuse webhooks without a port, or without a token that is kept elsewhere."""
+    token, port = settings.agent.get("token", ""), settings.agent.get("port", 0)
+    if not isinstance(secrets.read(token), secrets.Reference):
+        raise UsageError("webhook needs a token, as a reference.", 'Add [agent] token = "env:NBMLOPS_HOOK_TOKEN"')
+    if not 1 <= port <= 65535:
+        raise UsageError("webhook needs a port from 1 to 65535.", "Add [agent] port = 8377")
 
 
 def job_name(each: Scheduled) -> str:
