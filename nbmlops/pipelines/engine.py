@@ -1,6 +1,7 @@
 """One headless run of a notebook, from its plan to its end in MLflow, in the ledger and on disk."""
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -161,6 +162,8 @@ def _begin(project: Project, plan: Plan, output: Path, folder: Path) -> Begun:
 def _heard(plan: Plan, job: dict[str, Any], trace: Trace, worker: Worker) -> BaseException | None:
     """Have the cells run, and hear of them; give what broke that off from our side."""
     try:
+        if plan.resumed.snapshot:  # it may be gone on from there once more
+            shutil.copyfile(job["snapshot"]["path"], job["snapshot"]["keep"])
         for event in plan.resumed.events:  # of the cells that need not run again
             trace.log.append(event)
             trace.record.take(event)

@@ -1,6 +1,9 @@
 """A failed run taken up again at the cell that failed: what may be left out, and why."""
 
-from collections.abc import Sequence
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,37 +63,54 @@ def planned(project: Project, job: Job) -> tuple[Plan, str]:
         heard = list(events(folder / jobs.LOG))
     except OSError:
         return plan, "It runs from its start: the log of the failed run is gone."
-    resumed, reason = _kept(job, heard, nb.prepare(plan.content, plan.given))
-    if resumed.after >= 0:
-        snapshot = {**resumed.snapshot, "path": str(folder / jobs.SNAPSHOT)}
-        resumed = Resumed(resumed.after, job.job, snapshot, resumed.events)
-    return Plan(**{**vars(plan), "resumed": Resumed(-1, job.job) if resumed.after < 0 else resumed}), reason
+    resumed, reason = _kept(job, heard, nb.prepare(plan.content, plan.given), folder / jobs.SNAPSHOT)
+    return replace(plan, resumed=resumed), reason
 
 
-def _kept(job: Job, heard: Sequence[Event], prepared: nb.Prepared) -> tuple[Resumed, str]:
+def _kept(job: Job, heard: Sequence[Event], prepared: nb.Prepared, path: Path) -> tuple[Resumed, str]:
+    anew = Resumed(-1, job.job)
     taken = next((event for event in reversed(heard) if event["event"] == "snapshot"), None)
     if taken is None:
         why = next((event["reason"] for event in reversed(heard) if event["event"] == "unkept"), "none was due")
-        return Resumed(), f"It runs from its start: there is no snapshot of its variables ({why})."
+        return anew, f"It runs from its start: there is no snapshot of its variables ({why})."
+    if _digest(path) != taken["digest"]:
+        return anew, "It runs from its start: the snapshot of its variables is not the one that was written."
     after: int = taken["cell"]
     before, now = heard[0]["notebook"]["cells"], prepared.content["cells"]
-    _compare(job, before, now, after)
+    _compare(job, before[: after + 1], now[: after + 1], prepared.numbers)
     kept = tuple(event for event in heard if event["event"] in ("cell", "output") and event.get("cell", -1) <= after)
     sources = [nb.source_of(cell) for cell in now[: after + 1] if cell.get("cell_type") == "code"]
     number = prepared.numbers[after] or prepared.numbers[after - 1]
-    first = next((n for n in prepared.numbers[after + 1 :] if n), number)
-    again = f" Cells {number + 1} to {first} run again: there is no snapshot after them." if first > number + 1 else ""
-    reason = f"It goes on at cell {first}, with the variables as they were after cell {number}.{again}"
-    return Resumed(after, job.job, {"digest": taken["digest"], "sources": sources}, kept), reason
+    rest = zip(prepared.numbers[after + 1 :], now[after + 1 :], strict=True)
+    first = next((n for n, cell in rest if cell.get("cell_type") == "code"), number)
+    reason = f"It goes on at cell {first}, with the variables as they were after cell {number}.{_again(heard)}"
+    snapshot = {"digest": taken["digest"], "sources": sources, "path": str(path)}
+    return Resumed(after, job.job, snapshot, (*kept, taken)), reason
 
 
-def _compare(job: Job, before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]], after: int) -> None:
-    for index in range(after + 1):
-        was, is_ = (cells[index] if index < len(cells) else {} for cells in (before, now))
+def _again(heard: Sequence[Event]) -> str:
+    """Say why cells before the failed one run again, where there are any."""
+    later = list(itertools.takewhile(lambda event: event["event"] != "snapshot", reversed(heard)))
+    why = next((event["reason"] for event in later if event["event"] == "unkept"), "")
+    return f" There is no later snapshot ({why})." if why else ""
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _compare(job: Job, before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]], numbers: Sequence[int]) -> None:
+    each: Iterator[tuple[Any, Any, Any]] = itertools.zip_longest(numbers[: len(now)], before, now, fillvalue={})
+    for number, was, is_ in each:
         if (nb.source_of(was), was.get("cell_type")) != (nb.source_of(is_), is_.get("cell_type")):
             lines = nb.source_of(is_ or was).strip().splitlines()
             named = f": {lines[0]}" if lines else ""
+            cell = f"Cell {number}" if number else "A cell"
             raise ConflictError(
-                f"Cell {index + 1} has changed since job {job.job} ran it{named}",
+                f"{cell} has changed since job {job.job} ran it{named}",
                 f"What follows from it would be wrong. Run all anew: `run {job.notebook}`",
             )

@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,11 @@ LEAST_S = 0.25  # that one may always take
 SHARE = 0.1  # of the seconds that the cells took since the one before
 _MARK = {"__name__": "__main__"}  # stands for the notebook's own namespace
 _HISTORY = re.compile(r"_(i|ii|iii|oh|dh|ih|_|__|\d+|i\d+)?$")
-_SETTERS = re.compile(r"(set_\w+|autolog|use|filterwarnings|simplefilter)$")
+_SETTERS = re.compile(  # calls on what was imported that set it, and do no harm the second time
+    r"(set_(option|options|printoptions|theme|style|context|palette|config|loglevel|experiment|tracking_uri|registry_uri)"
+    r"|autolog|use|filterwarnings|simplefilter|seterr|basicConfig|setlocale)$"
+)
+_KEPT_ANYWAY = frozenset(("os", "sys"))  # the environment and the path are in the snapshot
 
 
 class Unfit(Exception):  # noqa: N818  # no error: there is no snapshot here, and why
@@ -94,20 +98,39 @@ def settings_in(sources: Sequence[str]) -> str:
     %load_ext nbmlops
     pd.set_option('display.width', 80)
     """
-    return "\n".join(line for source in sources for line in _settings(source))
+    imported: set[str] = set()
+    return "\n".join(line for source in sources for line in _settings(source, imported))
 
 
-def _settings(source: str) -> Iterator[str]:
-    magics = re.findall(r"(?m)^%(?:load_ext|matplotlib|config)\b.*$", source)
-    yield from magics
+def _settings(source: str, imported: set[str]) -> Iterator[str]:
+    yield from re.findall(r"(?m)^%(?:load_ext|matplotlib|config)\b.*$", source)
     try:
         body = ast.parse(re.sub(r"(?m)^\s*[%!?].*$", "", source)).body
     except (SyntaxError, ValueError):
         return
     for statement in body:
-        match statement:
-            case ast.Expr(value=ast.Call(func=ast.Attribute(attr=name))) if _SETTERS.match(name):
-                yield ast.unparse(statement)
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            imported |= {each.asname or each.name.partition(".")[0] for each in statement.names} - _KEPT_ANYWAY
+        elif _sets(statement, imported):
+            yield ast.unparse(statement)
+
+
+def _sets(statement: ast.stmt, imported: Set[str]) -> bool:
+    """Say whether a statement sets something of what was imported, which is no variable of the notebook."""
+    match statement:
+        case ast.Expr(value=ast.Call(func=ast.Attribute(attr=name) as called)):
+            return bool(_SETTERS.match(name)) and _root(called) in imported
+        case ast.Expr(value=ast.Call(func=ast.Name(id=name))):
+            return bool(_SETTERS.match(name)) and name in imported
+        case ast.Assign(targets=[ast.Attribute() | ast.Subscript() as target]):
+            return _root(target) in imported
+    return False
+
+
+def _root(place: ast.expr) -> str:
+    while isinstance(place, ast.Attribute | ast.Subscript):
+        place = place.value
+    return place.id if isinstance(place, ast.Name) else ""
 
 
 # ------------------------------------------------------------------------- writing
@@ -134,6 +157,7 @@ def _state(cells: ShellCells, references: Mapping[str, str]) -> dict[str, Any]:
         "count": cells.shell.execution_count,
         "folder": os.getcwd(),
         "variables": {name: value for name, value in os.environ.items() if cells.environment.get(name) != value},
+        "removed": sorted(cells.environment.keys() - os.environ.keys()),
         "path": list(sys.path),
         "random": random.getstate(),
         "numpy_random": numpy.random.get_state() if numpy else None,
@@ -193,6 +217,8 @@ class _Unpickler(cloudpickle.pickle.Unpickler):  # type: ignore[misc]
         self._namespace.update({name: secrets.resolved(each) for name, each in state["references"].items()})
         cells.shell.execution_count = state["count"]
         os.environ.update(state["variables"])
+        for name in state["removed"]:
+            os.environ.pop(name, None)
         sys.path[:] = state["path"]
         random.setstate(state["random"])
         if state["numpy_random"] is not None:

@@ -157,7 +157,12 @@ def _restored(cells: "Cells", wanted: dict[str, Any]) -> dict[str, Any]:
     except Exception as exc:  # noqa: BLE001  # the runner tells of it
         return {"status": "unrestored", "reason": f"{type(exc).__name__}: {exc}"}
     if settings := snapshot.settings_in(wanted["sources"]):
-        cells.run(-1, settings, None)
+        shell = cast("ShellCells", cells).shell
+        count = shell.execution_count
+        ended = cells.run(-1, settings, None)
+        shell.execution_count = count
+        if ended.ename:
+            return {"status": "unrestored", "reason": f"{ended.ename}: {ended.reason}, where it was set up again"}
     return {}
 
 
