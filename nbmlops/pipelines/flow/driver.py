@@ -474,12 +474,12 @@ class Driver:
 
     def lose(self, attempt: Attempt, cause: Exception) -> None:
         """Begin a step anew whose worker was lost: nothing is known of it, and it can publish nothing any more."""
-        name = attempt.planned.name
+        name, said = attempt.planned.name, (str(cause) or type(cause).__name__).splitlines()[0][:200].rstrip(".")
         if attempt.n_lost == LOST_MOST:
-            lost = KernelError(f"Its worker was lost {LOST_MOST + 1} times, the last time so: {cause}.")
+            lost = KernelError(f"Its worker was lost {LOST_MOST + 1} times, the last time so: {said}.")
             self.refuse(attempt, lost)
             return
-        self.project.notify(f"{name}  is begun anew, for its worker was lost: {cause}")
+        self.project.notify(f"{name}  is begun anew, for its worker was lost: {said}")
         self.later.append((time.monotonic(), replace(attempt, n_lost=attempt.n_lost + 1)))
 
     def settle(self, step: PlannedStep, row: StepRun) -> None:

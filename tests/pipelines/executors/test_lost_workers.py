@@ -56,18 +56,22 @@ def wait_for(fact: Callable[[], Any], within_s: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def kill_the_worker_in_the_middle(project: Project, killed: list[int]) -> None:
+def kill_in_the_middle(project: Project, killed: list[int], *, node: bool) -> None:
     began = project.root / "began-1-1"
     wait_for(lambda: began.exists() and began.read_text().endswith("\n"))
     step, launcher = map(int, began.read_text().split())
-    worker = psutil.Process(launcher).ppid()
-    killed += [step, worker]
-    os.kill(worker, signal.SIGKILL)
+    worker = psutil.Process(launcher).parent()
+    assert worker is not None
+    killed += [step, worker.ppid() if node else worker.pid]
+    os.kill(killed[1], signal.SIGKILL)
+    if node:  # it is this process' own child: a worker whose node is a zombie takes it to be alive
+        os.waitpid(killed[1], 0)
 
 
-def run_with_a_kill(project: Project, executor: Executor) -> None:
+def run_with_a_kill(project: Project, executor: Executor, *, node: bool = False) -> None:
+    """Run with the worker of a step killed, or the process that stands for its whole node."""
     killed: list[int] = []
-    killer = threading.Thread(target=kill_the_worker_in_the_middle, args=(project, killed))
+    killer = threading.Thread(target=kill_in_the_middle, args=(project, killed), kwargs={"node": node})
     killer.start()
     try:
         run = run_pipeline(project, "p", executor=executor)
@@ -100,11 +104,12 @@ def test_a_ray_node_is_killed(project: Project) -> None:
 
     from nbmlops.pipelines.executors.ray import Ray
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
     executor = Ray(cluster.address)
     try:
-        run_with_a_kill(project, executor)
+        run_with_a_kill(project, executor, node=True)
     finally:
         executor.close()
         cluster.shutdown()
