@@ -130,7 +130,7 @@ class Agent:
         self, ledger: Schedules, awake: list[Scheduled], seen: dict[tuple[str, str, str], Seen]
     ) -> None:
         now = self.clock.now()
-        newest = ledger.newest_due(now + deciding.SLACK)
+        newest = ledger.newest_due([each.name for each in awake if each.clock], now + deciding.SLACK)
         for each in awake:
             if not each.clock:
                 continue

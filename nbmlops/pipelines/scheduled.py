@@ -41,6 +41,21 @@ class Upcoming:
     schedule: str
     triggers: tuple[str, ...]
     last: str = ""  # how its newest firing went
+    problem: str = ""  # why it never runs, as it is declared
+
+
+@dataclass(frozen=True)
+class FiringRow:
+    """One firing, as it is listed: `cause` is the clock or a trigger; `due_at` and `ended_at` are aware, in UTC."""
+
+    schedule: str
+    due_at: datetime
+    cause: str
+    state: str
+    job: str = ""
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    reason: str = ""
 
 
 def declared_in(settings: Settings) -> tuple[dict[str, Scheduled], dict[str, str]]:
@@ -86,14 +101,41 @@ def upcoming(project: Project) -> tuple[Upcoming, ...]:
     """
     from nbmlops.ledger.schedules import Schedules
 
-    found, _ = declared_in(project.settings)
-    if not found:
+    found, wrong = declared_in(project.settings)
+    if not found and not wrong:
         return ()
     ledger = project.open(Schedules)
     paused = ledger.paused()
     listed = [_upcoming(each, each.name in paused, _last(ledger, each.name)) for each in found.values()]
+    listed += [Upcoming(name, "", None, name in paused, "", (), problem=why) for name, why in wrong.items()]
     latest = datetime.max.replace(tzinfo=UTC)
     return tuple(sorted(listed, key=lambda each: ((each.next_at or latest).astimezone(UTC), each.name)))
+
+
+def recent_firings(project: Project, limit: int = 20, *, name: str = "") -> tuple[FiringRow, ...]:
+    """List firings, the newest first, of one schedule or of all.
+
+    Raises
+    ------
+    StoreError
+        The ledger is out of reach.
+    """
+    from nbmlops.ledger.schedules import Schedules
+
+    return tuple(map(_row, project.open(Schedules).newest(limit, schedule=name)))
+
+
+def _row(firing: Any) -> FiringRow:
+    return FiringRow(
+        schedule=firing.schedule,
+        due_at=firing.due,
+        cause="clock" if firing.is_of_clock else firing.occasion.partition("#")[0],
+        state=firing.state,
+        job=firing.job,
+        ended_at=datetime.fromisoformat(firing.ended_at) if firing.ended_at else None,
+        exit_code=firing.exit_code,
+        reason=firing.reason,
+    )
 
 
 def _last(ledger: Any, name: str) -> str:

@@ -13,8 +13,8 @@ import pytest
 
 from nbmlops.errors import ConflictError, NotFoundError, UsageError
 from nbmlops.ledger.database import Ledger
-from nbmlops.ledger.schedules import Schedules
-from nbmlops.pipelines.scheduled import declared_in, upcoming
+from nbmlops.ledger.schedules import Firing, Schedules, stamp
+from nbmlops.pipelines.scheduled import declared_in, recent_firings, upcoming
 from nbmlops.pipelines.scheduling import ScheduleCard, pause, schedule, unpause, unschedule
 from nbmlops.project import Project
 
@@ -229,3 +229,25 @@ def test_upcoming_lists_what_comes_next_first_and_triggers_last(project: Project
     schedule(project, str(train), name="asked", on=["file:*.csv"])
     assert [each.name for each in upcoming(project)] == ["often", "rarely", "asked"]
     assert json.loads(json.dumps([each.triggers for each in upcoming(project)])) == [[], [], ["file:*.csv"]]
+
+
+def test_what_is_declared_badly_is_listed_with_the_reason(project: Project, train: Path) -> None:
+    path = project.root / "nbmlops.toml"
+    path.write_text(path.read_text() + '[schedules.bad]\nnotebook = "a.ipynb"\nschedule = "0 0 30 2 *"\n')
+    schedule(project, str(train), "@daily")
+    good, bad = upcoming(project)
+    assert (good.name, good.problem) == ("train", "")
+    assert (bad.name, bad.next_at) == ("bad", None)
+    assert "never fires" in bad.problem
+
+
+def test_firings_are_listed_with_what_caused_them(project: Project) -> None:
+    noon = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    for name, occasion in (("nightly", stamp(noon)), ("watch", "file:*.csv#1f")):
+        project.open(Schedules).claim(Firing(name, occasion, stamp(noon), "", 1, {}, "j", stamp(noon)))
+    rows = recent_firings(project)
+    assert {(row.schedule, row.cause, row.state) for row in rows} == {
+        ("nightly", "clock", "CLAIMED"),
+        ("watch", "file:*.csv", "CLAIMED"),
+    }
+    assert recent_firings(project, name="watch")[0].due_at == noon
