@@ -5,10 +5,10 @@ import fcntl
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from nbmlops.errors import NotFoundError, StoreError, UsageError, nearest
 from nbmlops.pipelines import background, contract
@@ -18,7 +18,7 @@ from nbmlops.pipelines.flow.references import references_in
 from nbmlops.pipelines.schedule import next_firings
 from nbmlops.pipelines.scheduled import Scheduled, declared_in, scheduled
 from nbmlops.project import FILE, KEYS, Project, Settings, check_keys
-from nbmlops.verb import AnyRef, Pairs, Result, verb
+from nbmlops.verb import MACHINE_ONLY, AnyRef, Pairs, Result, verb
 
 N_SHOWN = 3  # next firings
 
@@ -27,8 +27,28 @@ N_SHOWN = 3  # next firings
 class FiringTime:
     """One time at which a schedule fires: in its own zone, and in UTC."""
 
-    local: datetime
-    utc: datetime
+    local: str
+    utc: str
+    at: datetime = field(metadata=MACHINE_ONLY)
+
+    @classmethod
+    def of(cls, moment: datetime) -> Self:
+        """Word an aware time.
+
+        Examples
+        --------
+        >>> from zoneinfo import ZoneInfo
+        >>> FiringTime.of(datetime(2026, 3, 29, 3, tzinfo=ZoneInfo("Europe/Vienna"))).local
+        'Sun 2026-03-29 03:00 CEST'
+        """
+        return cls(f"{moment:%a %Y-%m-%d %H:%M %Z}", f"{moment.astimezone(UTC):%a %Y-%m-%d %H:%M} UTC", moment)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of nbmlops.toml that comes (+) or goes (-)."""
+
+    line: str
 
 
 @dataclass(frozen=True)
@@ -45,7 +65,8 @@ class ScheduleCard(Result):
     catchup: str = "one"
     overlap: str = "skip"
     agent: str = ""
-    difference: str = ""
+    changes: tuple[Line, ...] = ()
+    difference: str = field(default="", metadata=MACHINE_ONLY)
     dry_run: bool = False
 
     @property
@@ -137,8 +158,8 @@ def schedule(
     >>> empty = '{"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": []}'
     >>> _ = (project.root / "report.ipynb").write_text(empty)
     >>> card = schedule(project, "report.ipynb", "30 2 * * *", tz="Europe/Vienna", dry_run=True)
-    >>> card.headline, card.next[0].local.strftime("%H:%M")
-    ('report runs at 30 2 * * * in Europe/Vienna', '02:30')
+    >>> card.headline, len(card.next)
+    ('report runs at 30 2 * * * in Europe/Vienna', 3)
 
     Plain code
     ----------
@@ -221,7 +242,17 @@ def unschedule(project: Project, target: AnyRef, *, dry_run: bool = False) -> Sc
             _write(project, edited.text)
     if not dry_run:
         project.open(Schedules).forget(name)
-    return ScheduleCard(name, target, "", "", False, (), difference=edited.difference, dry_run=dry_run)
+    return ScheduleCard(
+        name,
+        target,
+        "",
+        "",
+        False,
+        (),
+        changes=_changes(edited.difference),
+        difference=edited.difference,
+        dry_run=dry_run,
+    )
 
 
 @verb
@@ -426,6 +457,11 @@ def _agent(project: Project) -> str:
     return "started"
 
 
+def _changes(difference: str) -> tuple[Line, ...]:
+    """Take the lines that come or go out of a difference."""
+    return tuple(Line(line) for line in difference.splitlines()[2:] if line[:1] in "+-" and line[1:].strip())
+
+
 def _card(
     project: Project, each: Scheduled, difference: str = "", *, agent: str = "", dry_run: bool = False
 ) -> ScheduleCard:
@@ -439,11 +475,12 @@ def _card(
         schedule=timing.schedule,
         timezone=timing.timezone if each.clock else "",
         paused=each.name in project.open(Schedules).paused(),
-        next=tuple(FiringTime(time, time.astimezone(UTC)) for time in times),
+        next=tuple(map(FiringTime.of, times)),
         triggers=timing.on,
         catchup=timing.catchup,
         overlap=timing.overlap,
         agent=agent,
+        changes=_changes(difference),
         difference=difference,
         dry_run=dry_run,
     )

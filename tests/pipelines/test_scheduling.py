@@ -52,15 +52,18 @@ def test_a_notebook_gets_a_schedule_and_all_else_in_the_file_stays(project: Proj
         }
     }
     assert '+schedule = "30 2 * * *"' in card.difference
+    assert '+schedule = "30 2 * * *"' in [change.line for change in card.changes]
+    assert all(change.line.startswith("+") for change in card.changes)
     assert card.subject == "schedule/train"
 
 
 def test_the_next_three_firings_are_shown_in_the_zone_and_in_utc(project: Project, train: Path) -> None:
     card = schedule(project, str(train), "30 2 * * *", tz="Europe/Vienna")
     assert len(card.next) == 3
-    assert all(each.local.strftime("%H:%M") in ("02:30", "03:00") for each in card.next)
-    assert all(each.utc == each.local and each.utc.tzinfo is UTC for each in card.next)
-    assert datetime.now(UTC) < card.next[0].utc < card.next[1].utc < card.next[2].utc
+    assert all(each.local.split()[2] in ("02:30", "03:00") for each in card.next)
+    assert all(each.local.endswith(("CET", "CEST")) and each.utc.endswith(("30 UTC", "00 UTC")) for each in card.next)
+    times = [each.at.astimezone(UTC) for each in card.next]
+    assert datetime.now(UTC) < times[0] < times[1] < times[2]
 
 
 def test_a_dry_run_shows_the_difference_and_writes_nothing(project: Project, train: Path) -> None:
