@@ -170,7 +170,7 @@ def _refuse_an_open_door(settings: Settings) -> None:
     """Refuse webhooks without a port, or without a token that is kept elsewhere."""
     token, port = settings.agent.get("token", ""), settings.agent.get("port", 0)
     if not isinstance(secrets.read(token), secrets.Reference):
-        raise UsageError("webhook needs a token, as a reference.", 'Add [agent] token = "env:NBMLOPS_HOOK_TOKEN"')
+        raise UsageError("webhook needs a token, as a reference.", 'Add [agent] token = "env:HOOK_TOKEN"')
     if not 1 <= port <= 65535:
         raise UsageError("webhook needs a port from 1 to 65535.", "Add [agent] port = 8377")
 
