@@ -53,6 +53,8 @@ VERBS: dict[str, Entry] = {
     "jobs": Entry("nbmlops.pipelines.reading:jobs", "List headless runs, newest first, with the status that each truly has.", "read", "pipeline"),
     "logs": Entry("nbmlops.pipelines.reading:logs", "Show what a job's cells printed, also while it runs.", "read", "pipeline"),
     "resume": Entry("nbmlops.pipelines.verbs:resume", "Go on with a failed run at the cell that failed.", "write", "pipeline"),
+    "approve": Entry("nbmlops.pipelines.approving:approve", "Answer yes to a step of a pipeline that waits for a person.", "govern", "pipeline"),
+    "reject": Entry("nbmlops.pipelines.approving:reject", "Answer no to a step of a pipeline that waits for a person.", "govern", "pipeline"),
     "cancel": Entry("nbmlops.pipelines.verbs:cancel", "End a job that runs now.", "write", "pipeline"),
     "schedule": Entry("nbmlops.pipelines.scheduling:schedule", "Have a pipeline or a notebook run by itself, at set times or on triggers.", "write", "pipeline"),
     "pause": Entry("nbmlops.pipelines.scheduling:pause", "Pause a schedule and its triggers; what runs goes on.", "write", "pipeline"),

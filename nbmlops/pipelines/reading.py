@@ -84,7 +84,10 @@ def logs(project: Project, job: JobRef | None = None, *, follow: bool = False) -
     found = known.find(project, job) if job else next(iter(known.newest(project, 1)), None)
     if found is None:
         raise NotFoundError("There are no jobs yet.", "Run a notebook: `run NOTEBOOK`")
-    path = known.known_folder(project, found.job) / known.LOG
+    folder = known.known_folder(project, found.job)
+    path = folder / known.LOG
+    if steps := sorted(folder.glob("*.log")):  # of a pipeline
+        return Text("\n".join(f"=== {each.stem}\n{each.read_text(errors='replace')}" for each in steps))
     if not path.exists():
         raise NotFoundError(f"The log of job {found.job} is gone.", f"Its output notebook: {found.output}")
     if follow:

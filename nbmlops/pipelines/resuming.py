@@ -16,7 +16,7 @@ from nbmlops.pipelines.planning import Limits, Plan, Resumed
 from nbmlops.project import Project
 from nbmlops.scrub import MASK
 
-MAY_RESUME = ("FAILED", "KILLED", jobs.LOST)
+MAY_RESUME = ("FAILED", "KILLED", "WAITING", jobs.LOST)
 
 
 def failed_job(project: Project, job: str | None) -> Job:

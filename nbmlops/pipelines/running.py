@@ -7,7 +7,6 @@ from typing import Any
 
 from nbmlops.errors import UsageError, nearest
 from nbmlops.pipelines.flow.runs import PipelineRun
-from nbmlops.pipelines.jobs import Job
 from nbmlops.project import Project
 
 DUE = "NBMLOPS_DUE"  # set by what starts a run at its due time: that time, ISO 8601
@@ -65,23 +64,6 @@ def run(
         force=selected if force else (),
         executor=executor,
         due=due,
-        dry_run=dry_run,
-    )
-
-
-def resumed(project: Project, job: Job, *, dry_run: bool) -> PipelineRun:
-    """Run a pipeline again as it was run: what has finished since is there already."""
-    from nbmlops.pipelines.flow.driver import run_pipeline
-
-    given = job.given
-    selection = given.get("selection", {})
-    return run_pipeline(
-        project,
-        job.name,
-        parameters=given.get("parameters", {}),
-        only=selection.get("only", ()),
-        from_=selection.get("from_", ()),
-        due=datetime.fromisoformat(given["due"]),
         dry_run=dry_run,
     )
 

@@ -248,7 +248,9 @@ def resume(
     """
     failed = resuming.failed_job(project, job)
     if not failed.notebook:
-        return pipelines.resumed(project, failed, dry_run=dry_run)
+        from nbmlops.pipelines.flow.driver import resume_pipeline
+
+        return resume_pipeline(project, failed, dry_run=dry_run)
     plan, reason = resuming.planned(project, failed)
     project.notify(reason)
     if dry_run:

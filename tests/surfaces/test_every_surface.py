@@ -123,6 +123,8 @@ STORIES = [
     story("logs aaaa", job="aaaa"),
     story("resume aaaa --dry-run", job="aaaa", dry_run=True),
     story("cancel bbbb --dry-run", job="bbbb", dry_run=True),
+    story("approve cccc --reason fine", job="cccc", reason="fine"),
+    story("reject cccc --dry-run", job="cccc", dry_run=True),
     story("result rows=3 table=data/march.parquet", values={"rows": "3", "table": "data/march.parquet"}),
 ]
 

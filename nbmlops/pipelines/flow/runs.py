@@ -80,6 +80,8 @@ class PipelineRun(Result):
         """Look at what failed, or at what there is."""
         if self.status == PLANNED:
             return f"run {self.pipeline}"
+        if self.status == WAITING:
+            return f"approve {self.job[:8]}"
         return f"logs {self.job}" if self.status in (FAILED, KILLED) else "jobs"
 
 
