@@ -119,6 +119,9 @@ def _live(project: Project) -> None:
     job = jobs.begin(project, job="a" * 12, name="train", notebook="train.ipynb", given={"month": 4})
     jobs.put(project, replace(job, status="FAILED", cell="cell 2", message="ValueError: no flights"))
     jobs.begin(project, job="b" * 12, name="train", notebook="train.ipynb", given={"month": 5})
+    asked = jobs.begin(project, job="c" * 12, name="retrain", given={})
+    jobs.put(project, replace(asked, status="WAITING"))
+    project.open(Steps).claim("retrain", "look", job="c" * 12, key="k", status="WAITING")
     log = Log(
         project.state("jobs", "a" * 12, "log.jsonl"), as_notebook("print(month * rate)"), project.root / "out.ipynb"
     )
