@@ -11,6 +11,7 @@ from typing import Any
 
 from nbmlops import secrets
 from nbmlops.errors import NbmlopsError
+from nbmlops.ledger.database import Ledger
 from nbmlops.pipelines import contract, endings, jobs
 from nbmlops.pipelines import mlflow as record
 from nbmlops.pipelines import notebook as nb
@@ -99,7 +100,8 @@ def execute(project: Project, plan: Plan) -> Outcome:
     started = time.monotonic()
     prepared = nb.prepare(plan.content, plan.given, keeps_injected=plan.keeps_injected)
     folder = jobs.folder_of(project, plan.job)
-    with contextlib.ExitStack() as always, ending_in_order(), _output(project, plan) as output, Worker() as worker:
+    project.open(Ledger).close()  # until it is used again: a process that is forked must share no connection
+    with ending_in_order(), contextlib.ExitStack() as always, _output(project, plan) as output, Worker() as worker:
         with nb.writing(folder / jobs.LOG):  # before there is a run, which would be left open
             log = always.enter_context(Log(folder / jobs.LOG, prepared.content, output))
         worker.keep(log.path)

@@ -278,12 +278,14 @@ def test_a_guard_that_is_killed_takes_all_with_it(project: Project, write_notebo
     assert [job.status for job in jobs.newest(project)] == ["FAILED"]
 
 
-def test_a_server_that_a_cell_starts_in_a_session_of_its_own_stays(
+def test_a_server_that_a_cell_starts_in_a_session_of_its_own_stays_and_the_runner_is_as_it_was(
     project: Project, write_notebook: WriteNotebook
 ) -> None:
     serve = "import subprocess\nserver = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
     notebook = write_notebook("it.ipynb", serve + "open('pid', 'w').write(str(server.pid))")
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     assert run(project, str(notebook)).status == "FINISHED"
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
     server = psutil.Process(int((notebook.parent / "pid").read_text()))
     assert server.is_running()
     server.kill()
