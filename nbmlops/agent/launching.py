@@ -16,12 +16,12 @@ from nbmlops.pipelines import jobs
 from nbmlops.pipelines.flow.declared import Pipeline
 from nbmlops.pipelines.flow.plan import context
 from nbmlops.pipelines.flow.references import filled, found
+from nbmlops.pipelines.running import DUE
 from nbmlops.pipelines.schedule import zone
 from nbmlops.pipelines.scheduled import Scheduled
 from nbmlops.project import Project
 from nbmlops.strict_json import plain
 
-DUE = "NBMLOPS_DUE"
 MODULE, COMMAND = "nbmlops.agent.runner", "nbmlops.surfaces.cli"
 PARAMETERS_FILE, LOG = "parameters.json", "runner.log"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops.agent import deciding, triggers
-from nbmlops.agent.launching import DUE, Launcher
+from nbmlops.agent.launching import Launcher
 from nbmlops.agent.triggers import Measuring
 from nbmlops.agent.upkeep import Upkeep
 from nbmlops.agent.webhooks import Webhooks
@@ -38,6 +38,7 @@ from nbmlops.ledger.schedules import (
     stamp,
 )
 from nbmlops.pipelines import background, jobs
+from nbmlops.pipelines.running import DUE
 from nbmlops.pipelines.scheduled import Scheduled, declared_in
 from nbmlops.project import FILE, Project
 from nbmlops.scrub import scrub_text

@@ -22,6 +22,7 @@ from nbmlops.agent.upkeep import Upkeep
 from nbmlops.errors import ConflictError, UsageError
 from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.schedules import FAILED, FINISHED, QUEUED, SKIPPED, STARTED, Firing, Seen
+from nbmlops.ledger.steps import Steps
 from nbmlops.pipelines import background, jobs
 from nbmlops.project import STATE, Project
 from tests.agent.stage import HOURLY, Hands, Stage
@@ -182,29 +183,58 @@ def test_a_claim_whose_agent_died_is_taken_over_once_and_the_old_one_starts_noth
     assert not stage.ledger.start(*(firing.schedule, firing.occasion, firing.fence), gone, claimed_at)
 
 
-def test_a_notebook_runs_with_the_due_time_as_its_parameter_and_the_firing_knows_its_job(
-    folder: Path, project: Project
-) -> None:
+def write_notebook(path: Path, tagged: str, source: str) -> None:
     cells = [
-        {"cell_type": "code", "metadata": {"tags": tags}, "source": source, "id": f"c{n}", "outputs": []}
+        {"cell_type": "code", "metadata": {"tags": tags}, "source": text, "id": f"c{n}", "outputs": []}
         | {"execution_count": None}
-        for n, (tags, source) in enumerate([(["parameters"], "until = ''\nn = 1"), ([], "print(until, n)")])
+        for n, (tags, text) in enumerate([(["parameters"], tagged), ([], source)])
     ]
-    (folder / "a.ipynb").write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}))
-    toml = (folder / "nbmlops.toml").read_text()
-    parameters = 'timezone = "Europe/Vienna"\nparameters = { until = "${due.date}", n = 2 }\n'
-    (folder / "nbmlops.toml").write_text(toml + HOURLY.replace("0 *", "30 22") + parameters)
-    with closing(Stage(folder, clock=Hands(datetime(2026, 7, 1, 20, 0, tzinfo=UTC)))) as stage:
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}))
+
+
+@pytest.fixture
+def real(folder: Path, project: Project) -> Iterator[Stage]:
+    """A stage whose runs are real ones, an hour before midnight in Vienna."""
+    with closing(Stage(folder, clock=Hands(datetime(2026, 7, 1, 21, 0, tzinfo=UTC)))) as stage:
         stage.agent.launcher = Launcher(stage.project, run_words)
-        stage.look()
-        stage.look(minutes=30)
-        stage.wait_for(FINISHED)
-        (firing,) = stage.firings()
-        job = jobs.find(project, firing.job)
-        assert (job.name, job.status) == ("a", "FINISHED")
-        assert job.parameters == {"until": "2026-07-01", "n": 2}
-        events = stage.project.open(Ledger).events(verbs=("run",))
-        assert [event.by_human for event in events] == [False]
+        yield stage
+
+
+def test_a_notebook_runs_with_the_due_time_as_its_parameter_and_the_firing_knows_its_job(real: Stage) -> None:
+    write_notebook(real.root / "a.ipynb", "until = ''\nn = 1", "print(until, n)")
+    parameters = 'timezone = "Europe/Vienna"\nparameters = { until = "${due.date}", n = 2 }\n'
+    real.declare((real.root / "nbmlops.toml").read_text() + HOURLY.replace("0 *", "30 0") + parameters)
+    real.look()
+    real.look(hours=1, minutes=30)
+    real.wait_for(FINISHED)
+    (firing,) = real.firings()
+    job = jobs.find(real.project, firing.job)
+    assert (job.name, job.status) == ("a", "FINISHED")
+    assert job.parameters == {"until": "2026-07-02", "n": 2}
+    events = real.project.open(Ledger).events(verbs=("run",))
+    assert [event.by_human for event in events] == [False]
+
+
+def test_a_pipeline_runs_at_its_due_time_as_the_job_that_its_firing_names(real: Stage) -> None:
+    write_notebook(real.root / "a.ipynb", "until = ''", "%load_ext nbmlops\n%mlops result told=until")
+    pipeline = """
+        [pipelines.nightly]
+        schedule = "30 0 * * *"
+        timezone = "Europe/Vienna"
+        [[pipelines.nightly.steps]]
+        name = "extract"
+        notebook = "a.ipynb"
+        parameters = { until = "${due.date}" }
+    """
+    real.declare((real.root / "nbmlops.toml").read_text() + pipeline)
+    real.look()
+    real.look(hours=1, minutes=30)
+    real.wait_for(FINISHED)
+    (firing,) = real.firings()
+    job = jobs.find(real.project, firing.job)
+    assert (job.name, job.status) == ("nightly", "FINISHED")
+    (published,) = real.project.open(Steps).published("nightly")
+    assert published["results"]["told"] == "2026-07-02"
 
 
 # ----------------------------------------------------------------- as a process
