@@ -24,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from traitlets.config import Config
 
 from conftest import end_tracking
+from nbmlops.ledger.steps import Steps
 from nbmlops.pipelines import jobs
 from nbmlops.pipelines.execution.record import Log
 from nbmlops.project import Project
