@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from nbmlops.agent import deciding, triggers
 from nbmlops.agent.launching import Launcher
@@ -184,18 +183,11 @@ class Agent:
         return fired is not None
 
     def _fire(
-        self,
-        ledger: Schedules,
-        each: Scheduled,
-        occasion: str,
-        due_at: str,
-        *,
-        is_late: bool = False,
-        parameters: dict[str, Any] | None = None,
+        self, ledger: Schedules, each: Scheduled, occasion: str, due_at: str, *, is_late: bool = False
     ) -> Firing | None:
         """Claim an occasion, and start it where it is ours and its turn."""
         owner, job, claimed_at = self._claim()
-        asked = Firing(each.name, occasion, due_at, CLAIMED, 1, owner, job, claimed_at, parameters=parameters or {})
+        asked = Firing(each.name, occasion, due_at, CLAIMED, 1, owner, job, claimed_at)
         firing = ledger.claim(asked, overlap=each.timing.overlap, is_late=is_late)
         if firing and firing.state == CLAIMED:
             self._launch(firing, each)
