@@ -101,7 +101,12 @@ def execute(project: Project, plan: Plan) -> Outcome:
     prepared = nb.prepare(plan.content, plan.given, keeps_injected=plan.keeps_injected)
     folder = jobs.folder_of(project, plan.job)
     project.open(Ledger).close()  # until it is used again: a process that is forked must share no connection
-    with ending_in_order(), contextlib.ExitStack() as always, _output(project, plan) as output, Worker() as worker:
+    with (
+        ending_in_order(),
+        contextlib.ExitStack() as always,
+        _output(project, plan) as output,
+        Worker(is_fresh=prepared.sets_environment) as worker,
+    ):
         with nb.writing(folder / jobs.LOG):  # before there is a run, which would be left open
             log = always.enter_context(Log(folder / jobs.LOG, prepared.content, output))
         worker.keep(log.path)

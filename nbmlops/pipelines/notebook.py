@@ -20,6 +20,7 @@ Content = dict[str, Any]
 # Cells that an earlier headless run left in a notebook: the parameters it set, and where it failed.
 INJECTED = "injected-parameters"
 ERROR_MARKER = "papermill-error-cell-tag"
+_SETS = re.compile(r"(?m)environ\s*\[[^\]]*\]\s*=[^=]|environ\.(?:update|setdefault|pop)|putenv|^\s*%(?:set_)?env\b")
 _WELL_KNOWN = re.compile(r"(?m)^(?:import|from)\s+((?:mlflow|numpy|pandas|scipy|sklearn)[\w.]*)")
 MAY_FAIL = "raises-exception"  # Jupyter's own tag
 
@@ -107,8 +108,15 @@ class Prepared:
 
     def imports(self) -> tuple[str, ...]:
         """Name the modules of well-known libraries that the cells import, which takes seconds."""
+        if self.sets_environment:
+            return ()
         code = "\n".join(cell["source"] for cell in self.content["cells"] if cell.get("cell_type") == "code")
         return tuple(dict.fromkeys(_WELL_KNOWN.findall(code)))
+
+    @property
+    def sets_environment(self) -> bool:
+        """Whether a cell sets variables of the environment: what it imports then has not been imported before."""
+        return any(_SETS.search(source_of(cell)) for cell in self.content["cells"] if cell.get("cell_type") == "code")
 
     def to_run(self) -> list[dict[str, Any]]:
         """Give the code cells that hold something, as the process that runs them wants them."""

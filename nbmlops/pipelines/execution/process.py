@@ -33,11 +33,12 @@ _PASSED = ("ok", "kept")
 class Worker:
     """A process that runs cells: it starts at once, and gets its job when the runner has opened its stores.
 
-    Leaving the ``with`` block ends it and all that it has begun. `timed_out` is ``run`` or ``cell`` when a limit ended
-    it, `gone` its exit code when it has ended, below 0 for a signal.
+    With `is_fresh` nothing has been imported in it before. Leaving the ``with`` block ends it and all that it has
+    begun. `timed_out` is ``run`` or ``cell`` when a limit ended it, `gone` its exit code when it has ended, below 0 for
+    a signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_fresh: bool = False) -> None:
         self.timed_out = ""
         self.gone: int | None = None
         self._job: dict[str, Any] = {}
@@ -52,7 +53,8 @@ class Worker:
         for name in ("stdout", "stderr"):
             self._pipes[name], ends[name] = os.pipe()
         self._texts = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in self._pipes}
-        self._child = start(theirs, hear, ends, (self._control.fileno(), self._orders, *self._pipes.values()))
+        close = (self._control.fileno(), self._orders, *self._pipes.values())
+        self._child = start(theirs, hear, ends, close, is_fresh=is_fresh)
         self._guard_fd = _watched(self._child.pid)
         theirs.close()
         for each in (hear, *ends.values()):
@@ -217,12 +219,12 @@ def _watched(pid: int) -> int | None:
 
 
 def start(
-    control: socket.socket, orders: int, streams: dict[str, int], close: Sequence[int]
+    control: socket.socket, orders: int, streams: dict[str, int], close: Sequence[int], *, is_fresh: bool
 ) -> "subprocess.Popen[bytes] | Forked | client.Worker":
     """Start the process: forked from this one where it has a shell at hand, or by the warm server, or anew."""
-    if worker.ready:
+    if worker.ready and not is_fresh:
         return Forked(control, orders, streams, close)
-    if place.is_wanted():
+    if place.is_wanted() and not is_fresh:
         environment = {name: value for name, value in os.environ.items() if name not in set_by_us}
         fds = (streams["stdout"], streams["stderr"], control.fileno(), orders)
         if warm := client.worker(environment, fds):

@@ -11,16 +11,19 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+from ipykernel import zmqshell
 from ipykernel.ipkernel import IPythonKernel
-from ipykernel.zmqshell import ZMQInteractiveShell
 from jupyter_client.session import Session
 from traitlets import Type
 from traitlets.config import Config
 
 from nbmlops.errors import NbmlopsError
 from nbmlops.pipelines.execution.ended import Ended, SkipNotebook
+
+_INSTALLED = ("site-packages", "dist-packages")
 
 
 class Emit(Protocol):
@@ -44,8 +47,8 @@ class Cells(Protocol):
         """Run a cell."""
 
 
-class CellShell(ZMQInteractiveShell):  # type: ignore[misc]
-    """A kernel's shell that needs no event loop of a window system."""
+class ZMQInteractiveShell(zmqshell.ZMQInteractiveShell):  # type: ignore[misc]
+    """A kernel's shell that needs no event loop of a window system; libraries know a kernel by its class' name."""
 
     def enable_gui(self, gui: Any = None) -> None:
         """Take note of the loop that was asked for; figures are drawn inline."""
@@ -67,6 +70,7 @@ class ShellCells:
 
     def __init__(self) -> None:
         config = Config()
+        config.IPKernelApp = Config()  # by which others, tqdm among them, know a kernel
         config.HistoryManager.enabled = False  # its database and its thread are for people who type
         self._wire = _Wire()
         self._kernel = _Kernel.instance(session=self._wire, iopub_socket=object(), config=config)
@@ -77,8 +81,9 @@ class ShellCells:
         """Send what the cells show to `emit` from now on, and take the environment and folder of this process."""
         self._wire.aim(emit)
         self.shell.init_environment()
-        if "" not in sys.path:
-            sys.path.insert(0, "")
+        if "" not in sys.path:  # as in a kernel: before what is installed, behind Python's own library
+            installed = [place for place, each in enumerate(sys.path) if Path(each).name in _INSTALLED]
+            sys.path.insert(min(installed, default=len(sys.path)), "")
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.environment = dict(os.environ)  # before any cell changed it
@@ -136,7 +141,7 @@ class _NoDebugger:
 
 class _Kernel(IPythonKernel):  # type: ignore[misc]
     debugger_class = Type(_NoDebugger)
-    shell_class = Type(CellShell)
+    shell_class = Type(ZMQInteractiveShell)
 
 
 class _Wire(Session):

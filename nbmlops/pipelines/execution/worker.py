@@ -110,9 +110,10 @@ def _preload(names: list[str]) -> None:
     if not ready:
         os.environ.setdefault("MPLBACKEND", INLINE)
         ready.append(ShellCells())
-        for name in names:
-            with contextlib.suppress(Exception):  # the cell that imports it will say what is wrong
-                importlib.import_module(name)
+        with ready[0].shell.builtin_trap:  # which gives `get_ipython`, by which a library knows where it is
+            for name in names:
+                with contextlib.suppress(Exception):  # the cell that imports it will say what is wrong
+                    importlib.import_module(name)
 
 
 class _Wire:

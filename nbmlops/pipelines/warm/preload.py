@@ -115,7 +115,9 @@ class Preloaded:
         of_c = {name for name in (*environment, *self.before) if name.startswith(_OF_C) or name in _OF_C_WHOLE}
         for name in sorted(self.names | of_c):
             value = environment.get(name)
-            is_known = value is not None and (value == self.left.get(name) or name.startswith("_"))  # _: a library's own
+            is_known = value is not None and (
+                value == self.left.get(name) or name.startswith("_")
+            )  # _: a library's own
             if value != self.before.get(name) and not is_known:
                 return name
         return ""
@@ -136,9 +138,10 @@ def preload() -> Preloaded:
 
         worker.ready.append(ShellCells())
         already = dict(os.environ)  # the shell's own: each process that runs cells sets them anew
-        for name in MODULES:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
+        with worker.ready[0].shell.builtin_trap:  # which gives `get_ipython`, by which a library knows where it is
+            for name in MODULES:
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(name)
         from nbmlops.pipelines import page
         from nbmlops.tracking.capture import environment
 
