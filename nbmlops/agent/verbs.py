@@ -254,7 +254,7 @@ def export(
     project: Project,
     what: RunRef,
     *,
-    to: Literal["py", "notebook", "bundle", "github", "gitlab", "jenkins"] = "py",
+    to: Literal["py", "notebook", "bundle", "github", "gitlab", "jenkins", "systemd"] = "py",
     output: str | None = None,
     parameters: Pairs = {},
     schedule: str | None = None,
@@ -271,6 +271,7 @@ def export(
         ``py``: the executed cells as a script without magics. ``notebook``: as a notebook. ``bundle``: a
         zip archive with its parameters, metrics, files, source, changes, environment and commit.
         ``github``, ``gitlab``, ``jenkins``: a workflow file that runs the notebook.
+        ``systemd``: of ``agent``, the unit that keeps the project's agent alive.
     output
         Path of the file. Without it the run's name in the working folder, or where the CI system looks for it;
         a .gitlab-ci.yml that is there stays, and the workflow is written beside it. A file that is there is refused.
