@@ -55,6 +55,8 @@ def exported(project: Project, what: str, to: str, output: str | None, asked: As
         return _agent_unit(project, to, output, asked)
     if to in PLACES:
         return _workflow_file(project, what, to, output, asked)
+    if to == "systemd":  # a pipeline's timer goes here
+        raise UsageError(f"{what!r} is not exported to systemd.", "`export agent --to systemd`")
     if asked.parameters or asked.schedule or asked.force:
         raise UsageError(f"-p, --schedule and --force are of a workflow file, not of --to {to}.", "Leave them out.")
     from nbmlops.tracking.capture import export

@@ -68,5 +68,7 @@ def test_it_is_exported_beside_the_working_folder_and_nothing_is_overwritten(roo
         exported(project, "agent", "systemd", None, NOTHING)
     with pytest.raises(UsageError, match="not exported to github"):
         exported(project, "agent", "github", None, NOTHING)
+    with pytest.raises(UsageError, match="'first' is not exported to systemd"):
+        exported(project, "first", "systemd", None, NOTHING)
     with pytest.raises(UsageError, match="not of the agent"):
         exported(project, "agent", "systemd", None, Asked({}, "@daily", "UTC", force=True))
