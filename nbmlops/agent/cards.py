@@ -92,6 +92,17 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """Something that runs by itself: when next, in its own zone; what else starts it; how it went last."""
+
+    name: str
+    next: str
+    triggers: str = ""
+    last: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Status(Result):
     """The project on one card; what needs attention stands first."""
 
@@ -104,6 +115,7 @@ class Status(Result):
     last_drift: LastDrift | None
     settings: tuple[SettingRow, ...]
     unsent: Unsent = NOTHING
+    ahead: tuple[Ahead, ...] = ()
 
     @property
     def headline(self) -> str:

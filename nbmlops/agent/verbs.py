@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from nbmlops.agent import ahead
 from nbmlops.agent.cards import (
     Champion,
     Diagnosis,
@@ -164,8 +165,10 @@ def status(project: Project) -> Status:
         endpoints = _endpoints(project)
         drift = _last_drift(project)
     unsent = waiting_of(project)
-    attention = attention_of(settings, orphans, endpoints, drift, unsent)
-    return Status(attention, found.name.value, str(project.root), active, champions, endpoints, drift, settings, unsent)
+    scheduled = ahead.ahead_of(project) if states["ledger"] == "answers" else ()
+    attention = attention_of(settings, orphans, endpoints, drift, unsent) + ahead.attention_of(project, scheduled)
+    name, root = found.name.value, str(project.root)
+    return Status(attention, name, root, active, champions, endpoints, drift, settings, unsent, scheduled)
 
 
 @verb
