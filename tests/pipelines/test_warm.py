@@ -138,8 +138,9 @@ def test_exit_code_output_and_standard_input_are_as_without_it(
     notebook = write_notebook("it.ipynb", "print('seen')", kind, "import sys; sys.exit(3)")
     words = ("run", str(notebook), "-o", "out.ipynb", "--json")
     found = []
-    for mode, word in (("warm", "--json"), ("cold", "--no-warm")):
-        done = command(surroundings, *words, word, stdin="x\n")
+    for mode, more in (("warm", ()), ("cold", ("--no-warm",))):
+        done = command(surroundings, *words, *more, stdin="x\n")
+        assert (notebook.parent / mode).exists(), done
         (notebook.parent / mode).unlink()
         assert [each.name for each in notebook.parent.iterdir()] == ["it.ipynb"]
         error = json.loads(done.stdout)["error"]
