@@ -151,9 +151,7 @@ def scrub_text(text: str) -> str:
     >>> scrub_text("Server=db;Password=hunter2;Database=flights")
     'Server=db;Password=***;Database=flights'
     """
-    for form in _remembered:
-        if form in text:
-            text = text.replace(form, MASK)
+    text = without_remembered(text)
     if "://" in text and "@" in text:
         text = "://".join(_without_passwords(text.split("://")))
     lowered = _lowered(text)
@@ -161,6 +159,21 @@ def scrub_text(text: str) -> str:
         if spans := shape.spans(lowered if shape.any_case else text):
             text = _masked(text, spans)
             lowered = _lowered(text)
+    return text
+
+
+def without_remembered(text: str) -> str:
+    """Mask every remembered value in a text, and leave all else as it is.
+
+    Examples
+    --------
+    >>> with masking(["hunter2"]):
+    ...     without_remembered("hunter2 at postgresql://ops:other@db")
+    '*** at postgresql://ops:other@db'
+    """
+    for form in _remembered:
+        if form in text:
+            text = text.replace(form, MASK)
     return text
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from nbmlops.errors import ConflictError, NotFoundError, StoreError
 from nbmlops.project import STATE, Project
+from nbmlops.scrub import scrub
 from nbmlops.tracking.owner import owner_is_dead, owner_tags
 from nbmlops.verb import MACHINE_ONLY, Result
 
@@ -180,7 +181,7 @@ def tell(told: Mapping[str, Any]) -> bool:
     if not path:
         return False
     with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(dict(told)) + "\n")
+        file.write(json.dumps(scrub(dict(told))) + "\n")
     return True
 
 

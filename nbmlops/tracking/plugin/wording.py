@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+from nbmlops.scrub import without_remembered
 from nbmlops.tracking import journal
 
 INT64 = 2**63
@@ -31,14 +32,16 @@ def param(given: Any) -> Any | None:
     """Give a param as MLflow keeps it, which may cut a long value."""
     from mlflow.utils.validation import _validate_param
 
-    return _validate_param(given.key, given.value) if _is_text(given.key) and _is_text(given.value) else None
+    is_plain = _is_text(given.key) and _is_text(given.value)
+    return _validate_param(given.key, without_remembered(given.value)) if is_plain else None
 
 
 def tag(given: Any) -> Any | None:
     """Give a tag as MLflow keeps it."""
     from mlflow.utils.validation import _validate_tag
 
-    return _validate_tag(given.key, given.value) if _is_text(given.key) and _is_text(given.value) else None
+    is_plain = _is_text(given.key) and _is_text(given.value)
+    return _validate_tag(given.key, without_remembered(given.value)) if is_plain else None
 
 
 def batch(run_id: str, metrics: Any, params: Any, tags: Any, models: Collection[str]) -> tuple[Any, Any, Any] | None:
