@@ -18,7 +18,7 @@ from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines.execution import guard
 from nbmlops.pipelines.execution.masked import Masked
 from nbmlops.pipelines.execution.process import Worker, ending_in_order, undisturbed
-from nbmlops.pipelines.execution.record import Log, Record, write
+from nbmlops.pipelines.execution.record import Log, Record, partial_of, write
 from nbmlops.pipelines.page import Pages
 from nbmlops.pipelines.planning import Plan
 from nbmlops.project import Project, actor
@@ -268,6 +268,7 @@ def _settle(begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending) -> n
         content = {**content, "cells": [nb.banner(ending.failure, plan.content), *content["cells"]]}
     with nb.writing(begun.output):
         write(content, begun.output)
+        partial_of(begun.output).unlink(missing_ok=True)  # of an earlier run whose process was killed
     return content
 
 

@@ -25,6 +25,7 @@ class Pages:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is the run's, which still wants its page
             )
 
     def __enter__(self) -> Self:

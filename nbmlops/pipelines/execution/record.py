@@ -142,10 +142,20 @@ def recover(path: str) -> Path | None:
         record.take(event)
     content = record.settled("The process that ran this notebook was ended from outside.")
     content["metadata"].setdefault("papermill", {})["exception"] = True
-    output = Path(begun["output"])
-    partial = output.with_name(output.stem + PARTIAL)
+    partial = partial_of(Path(begun["output"]))
     write(content, partial)
     return partial
+
+
+def partial_of(output: Path) -> Path:
+    """Name the notebook that is left of a run whose own process was killed.
+
+    Examples
+    --------
+    >>> partial_of(Path("out/train.ipynb")).name
+    'train.partial.ipynb'
+    """
+    return output.with_name(output.stem + PARTIAL)
 
 
 def write(content: Content, path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_failed_run_is_shown_with_cell_source_error_parameters_times_and_next_
     assert "| <code>month</code> | <code>3</code> |" in text
     assert text.index("1.25 s") < text.index("0.50 s")
     assert "out/train.ipynb" in text
-    assert "<code>nbmlops show 4f1c8a20</code>" in text
+    assert "<code>nbmlops resume</code>" in text
 
 
 def test_failed_runs_come_first(failed: NotebookRun) -> None:
