@@ -16,7 +16,7 @@ from nbmlops.errors import NbmlopsError
 from nbmlops.scrub import scrub, scrub_text
 from nbmlops.strict_json import dumps, plain
 from nbmlops.tracking.runs import Curve, Link
-from nbmlops.verb import Picture, Result, Rows, counted
+from nbmlops.verb import Picture, Result, Rows, Text, counted
 from nbmlops.vocabulary import VERBS
 
 MAX_HTML_BYTES = 100_000
@@ -73,7 +73,7 @@ class Card:
 # ------------------------------------------------------------------ three forms
 def text(result: Any, prefix: str = "nbmlops ") -> str:
     """Show a result as text for a terminal; `prefix` begins the next command to type."""
-    if isinstance(result, str):
+    if isinstance(result, Text):
         return str(result)
     if isinstance(result, Mapping):  # a document of JSON
         return json_text(result)
@@ -93,8 +93,9 @@ def to_html(result: Any, prefix: str = "%mlops ") -> str:
     """Show a result as one inline HTML element of at most 100 kB, everything escaped."""
     if isinstance(result, Picture):
         return result.svg
-    if isinstance(result, str):
-        return f"<pre>{html.escape(result[: MAX_HTML_BYTES // 6])}</pre>"
+    if isinstance(result, Text):
+        shown = _escaped(result[: MAX_HTML_BYTES // 6])
+        return f'<div style="white-space:pre-wrap;font-family:monospace">{shown}</div>'
     card, rows = card_of(result), MAX_ROWS
     while len((page := _html(card, rows, prefix)).encode()) > MAX_HTML_BYTES and rows > 1:
         rows //= 2

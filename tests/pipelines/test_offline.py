@@ -64,7 +64,7 @@ def test_a_notebook_run_with_its_server_down_is_there_when_the_server_is_back(
             "boosting": 0.5,
             "forest": 0.25,
         }
-        assert [each.path for each in plain.client.list_artifacts(own)] == ["nbmlops", "out.ipynb"]
+        assert [each.path for each in plain.client.list_artifacts(own)] == ["nbmlops", "out.html", "out.ipynb"]
 
 
 def test_a_run_keeps_what_its_kernel_executed(project: Project, write_notebook: WriteNotebook) -> None:
