@@ -94,7 +94,7 @@ def to_html(result: Any, prefix: str = "%mlops ") -> str:
     if isinstance(result, Picture):
         return result.svg
     if isinstance(result, Text):
-        shown = _escaped(result[: MAX_HTML_BYTES // 6])
+        shown = html.escape(result[: MAX_HTML_BYTES // 6], quote=True)
         return f'<div style="white-space:pre-wrap;font-family:monospace">{shown}</div>'
     card, rows = card_of(result), MAX_ROWS
     while len((page := _html(card, rows, prefix)).encode()) > MAX_HTML_BYTES and rows > 1:
