@@ -96,7 +96,7 @@ def judged(
         return Ending("FAILED", ConflictError(failure.message, _ANEW), failure, failure.message)
     code = worker.gone or 0
     cause = "killed" if code < 0 else "died"
-    failure = place.failure(cause, f"{name} broke off: {_death(code)}{place.where()}.")
+    failure = place.failure(cause, f"{name} broke off: {_death(code)}{place.where()}{place.before()}.")
     status = "KILLED" if code == -signal.SIGTERM else "FAILED"
     return Ending(status, KernelError(failure.message, hint), failure, failure.message)
 
@@ -144,6 +144,11 @@ class _Place:
             ename=self.end.get("ename", ""),
             traceback=scrub_text(_COLOURS.sub("", "\n".join(self.end.get("traceback", ())))),
         )
+
+    def before(self) -> str:
+        """Give what the process said before the first cell, where it got no further."""
+        said = self.record.last_words
+        return f": {nb.shortened(said)}" if said and self.record.current < 0 else ""
 
     def where(self) -> str:
         """Name the cell in brackets; nothing between cells."""

@@ -35,6 +35,7 @@ class Record:
         self._count = 0
         self.current = -1  # the cell that runs, or ran last
         self.statuses: dict[int, str] = {}
+        self.last_words = ""  # that its process wrote before the first cell began
         self.seconds: dict[int, float] = {}
 
     @property
@@ -44,7 +45,9 @@ class Record:
 
     def take(self, event: Event) -> None:
         """Take one event of the execution."""
-        if event["event"] == "output":
+        if event["event"] == "output" and event["cell"] < 0 and event["kind"] == "stream":
+            self.last_words = (event["content"]["text"].strip().splitlines() or [self.last_words])[-1]
+        elif event["event"] == "output":
             self.outputs.take(event["cell"], event["kind"], event["content"])
         elif event["event"] == "cell":
             self._take_cell(event)
