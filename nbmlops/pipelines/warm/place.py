@@ -12,6 +12,7 @@ from typing import Any
 
 OFF = "NBMLOPS_WARM"  # ``off``: neither ask a server nor leave one behind
 GO = b"go"  # the server's word that it is ready to fork, and the client's that it may
+_INSTALLED = (".dist-info", ".egg-info", ".pth", ".egg-link")
 _LENGTH = struct.Struct("!I")
 
 
@@ -30,10 +31,10 @@ def socket_path() -> Path:
 
 
 def _installation() -> str:
-    """Name the interpreter and what is installed: the folders of packages change when one comes or goes."""
-    folders = [*site.getsitepackages(), site.getusersitepackages()]
-    stamps = [(each, os.stat(each).st_mtime_ns) for each in folders if os.path.isdir(each)]
-    return hashlib.sha256(repr((sys.executable, sys.version, stamps)).encode()).hexdigest()[:16]
+    """Name the interpreter and what is installed, by the names under which it stands there: they tell versions."""
+    folders = [each for each in (*site.getsitepackages(), site.getusersitepackages()) if os.path.isdir(each)]
+    names = [(each, sorted(name for name in os.listdir(each) if name.endswith(_INSTALLED))) for each in folders]
+    return hashlib.sha256(repr((sys.executable, sys.version, names)).encode()).hexdigest()[:16]
 
 
 def is_wanted() -> bool:
