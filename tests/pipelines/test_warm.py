@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -47,15 +48,23 @@ def start_server(environment: Environment) -> subprocess.Popen[bytes]:
     return server
 
 
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A folder for a socket, whose whole path may have about a hundred characters."""
+    with tempfile.TemporaryDirectory(prefix="nbmlops-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="module")
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """What all commands of this file have in common; a home of their own."""
     home = tmp_path_factory.mktemp("home")
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
     names = ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")
     for name in names:
         (home / name).mkdir(mode=0o700)
-    return kept | {name: str(home / name) for name in names} | {"NBMLOPS_SENDER": "off"}
+    with tempfile.TemporaryDirectory(prefix="nbmlops-", dir="/tmp") as short:
+        yield kept | {name: str(home / name) for name in names} | {"NBMLOPS_SENDER": "off", "XDG_RUNTIME_DIR": short}
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +221,9 @@ def test_a_command_that_is_killed_in_the_server_is_not_run_again(
 
 
 def test_a_server_that_is_killed_ends_its_commands_truly(
-    surroundings: Environment, project: Project, write_notebook: WriteNotebook, mark: str, tmp_path: Path
+    surroundings: Environment, project: Project, write_notebook: WriteNotebook, mark: str, runtime: Path
 ) -> None:
-    (tmp_path / "runtime").mkdir(mode=0o700)
-    surroundings = surroundings | {"XDG_RUNTIME_DIR": str(tmp_path / "runtime")}
+    surroundings = surroundings | {"XDG_RUNTIME_DIR": str(runtime)}
     notebook = write_notebook("it.ipynb", SLEEPS, "open('after', 'w')")
     server = start_server(surroundings)
     words = ("run", str(notebook), "-o", "out.ipynb")
@@ -259,17 +267,16 @@ def test_no_server_is_asked_or_left_where_none_is_wanted(
 
 
 def test_a_server_is_left_for_the_next_command_and_ends_when_a_module_has_changed(
-    surroundings: Environment, project: Project, write_notebook: WriteNotebook, tmp_path: Path
+    surroundings: Environment, project: Project, write_notebook: WriteNotebook, tmp_path: Path, runtime: Path
 ) -> None:
-    (tmp_path / "runtime").mkdir(mode=0o700)
     module = tmp_path / "modules" / "nbconvert_changes.py"
     module.parent.mkdir()
     module.write_text("one = 1")
     (tmp_path / "modules" / "sitecustomize.py").write_text("import nbconvert_changes")
-    more = {"XDG_RUNTIME_DIR": str(tmp_path / "runtime"), "PYTHONPATH": str(module.parent)}
+    more = {"XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": str(module.parent)}
     surroundings = surroundings | more
     command(surroundings, "run", "no.ipynb")
-    folder = tmp_path / "runtime" / "nbmlops"
+    folder = runtime / "nbmlops"
     assert eventually(lambda: any(each.is_socket() for each in folder.glob("warm-*")), START_S)
     server = server_in(surroundings)
     assert server is not None

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 
 INTERRUPT, KILL, DONE = b"i", b"k", b"d"
 KEEP, SESSION = b"l", b"s"  # followed by the log's path, or by the id of a session that is the run's too; and a zero
@@ -71,6 +71,14 @@ def _prctl(option: int, value: int) -> Callable[[], None]:
     return functools.partial(ctypes.CDLL(None).prctl, option, value)
 
 
+def readable(fds: Iterable[int], seconds: float) -> set[int]:
+    """Wait until one of some descriptors can be read; `select.select` takes none above 1023, as a runner may have."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(seconds * 1000)}
+
+
 def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
     """Carry out orders until the worker has ended; without a runner, end it."""
     code: int | None = None
@@ -78,7 +86,7 @@ def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
     sessions = {worker}
     while code is None:
         heard = [wake] if is_alone else [wake, orders]
-        ready, _, _ = select.select(heard, [], [], max(0.0, min(deadline - time.monotonic(), 3600.0)))
+        ready = readable(heard, max(0.0, min(deadline - time.monotonic(), 3600.0)))
         if wake in ready:
             os.read(wake, 64)
         if orders in ready:

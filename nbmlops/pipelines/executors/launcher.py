@@ -99,7 +99,7 @@ class Launcher:
             each.deadline = 0.0
         while self.running:
             self.press()
-            select.select([self.wake], [], [], 0.5)
+            _readable([self.wake], 0.5)
             self.reap()
 
     def hear(self) -> bool:
@@ -107,9 +107,7 @@ class Launcher:
         self.press()
         soon = min((each.deadline for each in self.running.values()), default=float("inf"))
         timeout = max(0.0, min(soon - time.monotonic(), 3600.0))
-        heard: list[Any] = [self.control, self.wake]
-        ready, _, _ = select.select(heard, [], [], timeout)
-        if self.control not in ready:
+        if self.control.fileno() not in _readable([self.control.fileno(), self.wake], timeout):
             return True
         try:
             read = self.control.recv(1 << 20)
@@ -157,6 +155,14 @@ class Launcher:
         """Answer, if somebody still listens."""
         with contextlib.suppress(OSError):
             self.control.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _readable(fds: list[int], seconds: float) -> set[int]:
+    """Wait until one of some descriptors can be read; a poll takes any number, which `select.select` does not."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(seconds * 1000)}
 
 
 def _private(path: str) -> int:

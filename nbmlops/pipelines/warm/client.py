@@ -6,7 +6,6 @@ The server asks back before it forks, so that a command runs there or here, and 
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+from nbmlops.pipelines.execution import guard
 from nbmlops.pipelines.warm import place
 
 MODULE = "nbmlops.surfaces.warm"
@@ -147,7 +147,7 @@ def _followed(connection: socket.socket) -> int:
 def _await_end(pid: int) -> None:
     with contextlib.suppress(OSError):  # it has ended already
         process = os.pidfd_open(pid)
-        select.select([process], [], [], LAST_S)
+        guard.readable([process], LAST_S)
         os.close(process)
 
 

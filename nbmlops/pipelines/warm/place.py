@@ -12,6 +12,7 @@ from typing import Any
 
 OFF = "NBMLOPS_WARM"  # ``off``: neither ask a server nor leave one behind
 GO = b"go"  # the server's word that it is ready to fork, and the client's that it may
+LONGEST = 100  # bytes of a socket's path, of which systems take little more
 _INSTALLED = (".dist-info", ".egg-info", ".pth", ".egg-link")
 _LENGTH = struct.Struct("!I")
 
@@ -22,12 +23,15 @@ def socket_path() -> Path:
     Its folder is this user's alone: who may connect may run commands.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
+    name = f"warm-{_installation()}"
     folder = Path(runtime, "nbmlops") if runtime else Path(tempfile.gettempdir(), f"nbmlops-{os.getuid()}")
+    if len(os.fsencode(folder / name)) > LONGEST:
+        folder = Path(f"/tmp/nbmlops-{os.getuid()}")  # noqa: S108  # made for this user alone, and looked at below
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     owner = folder.lstat()
     if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
         raise PermissionError(f"{folder} is not this user's alone")
-    return folder / f"warm-{_installation()}"
+    return folder / name
 
 
 def _installation() -> str:
