@@ -290,9 +290,9 @@ def test_a_server_is_left_for_the_next_command_and_ends_when_a_module_has_change
     successor.kill()
 
 
-def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "nbmlops").mkdir(mode=0o755)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+def test_a_folder_that_others_may_enter_is_refused(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (runtime / "nbmlops").mkdir(mode=0o755)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     with pytest.raises(PermissionError):
         place.socket_path()
     assert client.run(["run", "no.ipynb"]) is None
