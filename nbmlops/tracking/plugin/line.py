@@ -12,6 +12,7 @@ from nbmlops.tracking.threads import started
 
 ANSWER_S = 0.9  # that beginning a run waits for the store
 REST_S = (5.0, 30.0)  # that a store which gave no answer is left alone: at first, and at most
+ASKING = "nbmlops-asking"  # the name of a thread that waits for the store's answer
 LONGEST = 500  # characters of an error: a server's may be a page of HTML
 _AWAY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED")
 
@@ -74,7 +75,7 @@ class Line:
                 with contextlib.suppress(Exception):  # nobody is there to be told
                     late(answer)
 
-        thread = threading.Thread(target=asking, daemon=True)
+        thread = threading.Thread(target=asking, daemon=True, name=ASKING)
         if started(thread):
             thread.join(patience_s)
         else:
