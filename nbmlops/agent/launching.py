@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nbmlops.agent.answered import continued
 from nbmlops.agent.runner import Order, written
 from nbmlops.ledger.schedules import Firing
 from nbmlops.pipelines import jobs
@@ -41,6 +42,17 @@ def run_words(each: Scheduled, parameters: Path | None) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", COMMAND, "run", each.target, *given)
 
 
+def resume_words(job: str) -> tuple[str, ...]:
+    """Word the command that goes on with a job.
+
+    Examples
+    --------
+    >>> resume_words("5f0c")[4:]
+    ('resume', '5f0c')
+    """
+    return (sys.executable, "-P", "-m", COMMAND, "resume", job)
+
+
 @dataclass(frozen=True)
 class Launcher:
     """Starts processes of firings; `words` says which command each is."""
@@ -67,7 +79,7 @@ class Launcher:
             schedule=firing.schedule,
             occasion=firing.occasion,
             fence=firing.fence,
-            words=self.words(each, parameters),
+            words=resume_words(job) if (job := continued(firing.occasion)) else self.words(each, parameters),
             log=str(log),
             environment={
                 DUE: firing.due.astimezone(zone(each.timing.timezone)).isoformat(),

@@ -13,11 +13,12 @@ import threading
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from nbmlops.agent import deciding, triggers
+from nbmlops.agent.answered import OCCASION, answered
 from nbmlops.agent.launching import Launcher
 from nbmlops.agent.triggers import Measuring
 from nbmlops.agent.upkeep import Upkeep
@@ -100,6 +101,7 @@ class Agent:
         seen = ledger.seen()
         self._fire_what_is_due(ledger, awake, seen)
         self._pull_triggers(ledger, awake, seen)
+        self._go_on(ledger, awake)
         self._move_queues(ledger, {each.name for each in awake}, still_open)
         return deciding.wait_s(awake, self.clock.now())
 
@@ -181,6 +183,14 @@ class Agent:
         fired = self._fire(ledger, each, f"{trigger}#{sight.news}", stamp(now))
         ledger.see(*key, Seen(now, sight.value))
         return fired is not None
+
+    def _go_on(self, ledger: Schedules, awake: list[Scheduled]) -> None:
+        """Go on with runs whose questions a person has answered, behind what may have begun meanwhile."""
+        busy = {firing.schedule for firing in ledger.open_firings()}
+        for each in awake:
+            patient = replace(each, timing=replace(each.timing, overlap="queue"))
+            for job, due_at in answered(self.project, each.name) if each.name not in busy else ():
+                self._fire(ledger, patient, f"{OCCASION}#{job}", due_at)
 
     def _fire(
         self, ledger: Schedules, each: Scheduled, occasion: str, due_at: str, *, is_late: bool = False

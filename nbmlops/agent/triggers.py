@@ -55,7 +55,7 @@ def look(project: Project, trigger: str, seen: Any, now_s: float | None = None) 
     trigger
         ``file:GLOB``, ``data:FILE``, ``alias:MODEL``, ``job:NAME``; of ``drift:FILE`` the file.
     seen
-        What was seen last; None at the first look, which never has news.
+        What was seen last; None at the first look, which has no news but of drift.
     now_s
         Seconds of the epoch, as files have them.
 
@@ -73,8 +73,10 @@ def look(project: Project, trigger: str, seen: Any, now_s: float | None = None) 
     now_s = time.time() if now_s is None else now_s
     if kind == "file":
         return _files(project.root, name, seen, now_s)
-    if kind in ("data", "drift"):
+    if kind == "data":
         return _data(project.root / name, seen, now_s)
+    if kind == "drift":  # how data are, not that they are others: those of the first look are judged as well
+        return _data(project.root / name, seen or {}, now_s)
     if kind == "alias":
         return _count(_newest_move(project, name), seen)
     if kind == "job":

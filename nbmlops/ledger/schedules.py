@@ -193,6 +193,7 @@ class Schedules:
         query = sa.select(sa.func.count()).where(
             FIRINGS.c.schedule == schedule,
             ~_IS_CLOCK,
+            ~FIRINGS.c.occasion.startswith("answer#"),  # which goes on with a run, and is none of its own
             FIRINGS.c.state != SKIPPED,
             FIRINGS.c.due_at >= stamp(since),
         )

@@ -237,6 +237,44 @@ def test_a_pipeline_runs_at_its_due_time_as_the_job_that_its_firing_names(real: 
     assert published["results"]["told"] == "2026-07-02"
 
 
+ASKING = """
+    [pipelines.nightly]
+    schedule = "0 * * * *"
+    [[pipelines.nightly.steps]]
+    name = "ask"
+    approval = "Shall it run?"
+    [[pipelines.nightly.steps]]
+    name = "act"
+    notebook = "a.ipynb"
+    needs = ["ask"]
+"""
+
+
+@pytest.mark.parametrize("is_approved", [True, False])
+def test_a_run_that_has_its_answer_goes_on_or_ends_once(real: Stage, is_approved: bool) -> None:
+    write_notebook(real.root / "a.ipynb", "n = 1", "open('ran', 'a').write('x')")
+    real.declare((real.root / "nbmlops.toml").read_text() + ASKING)
+    real.look()
+    real.look(hours=1)
+    real.wait_for(FINISHED)
+    (waiting,) = jobs.newest(real.project, name="nightly")
+    real.look(seconds=5)
+    assert (waiting.status, len(real.firings())) == ("WAITING", 1)
+    real.project.open(Steps).decide(waiting.job, "ask", approved=is_approved, by="ann")
+    for _ in range(3):
+        real.look(seconds=5)
+    real.wait_for(FINISHED, FINISHED if is_approved else FAILED)
+    real.look(seconds=5)
+    assert len(real.firings()) == 2
+    going_on, before = jobs.newest(real.project, name="nightly")
+    assert (going_on.resumed, before.status) == (before.job, "CONTINUED")
+    assert (real.root / "ran").exists() == is_approved
+    if not is_approved:
+        assert going_on.status == "FAILED"
+        assert going_on.message.endswith("ann said no: Shall it run?")
+        assert real.firings()[-1].exit_code == 9
+
+
 # ----------------------------------------------------------------- as a process
 @pytest.fixture
 def wanted(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
