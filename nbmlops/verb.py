@@ -9,16 +9,16 @@ import importlib
 import inspect
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, cast, get_args, get_origin
 
 from nbmlops.errors import NbmlopsError, UsageError, nearest
 from nbmlops.ledger.events import MAX_SUBJECT, Draft
 from nbmlops.project import Project
 from nbmlops.scrub import scrub, scrub_text
 from nbmlops.strict_json import plain
-from nbmlops.vocabulary import VERBS
+from nbmlops.vocabulary import CHECK, VERBS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -218,6 +218,41 @@ def parameters(name: str) -> dict[str, inspect.Parameter]:
     """List a verb's own parameters, annotations resolved, without the bound project."""
     resolved = inspect.signature(load(name), eval_str=True).parameters
     return {key: parameter for key, parameter in resolved.items() if key != "project"}
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """List the words between which a verb's arguments let choose.
+
+    Examples
+    --------
+    >>> choices("schedule")
+    ('one', 'all', 'none', 'skip', 'queue')
+    """
+    return tuple(word for parameter in parameters(name).values() for word in _literals(parameter.annotation))
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Check that words, as a person would type them, are a call of a verb whose result can be read.
+
+    Raises
+    ------
+    UsageError
+        They are none; the message names the nearest.
+
+    Examples
+    --------
+    >>> check_words(["validate", "delays", "--gate", "default"])
+    """
+    module, _, function = CHECK.partition(":")
+    getattr(importlib.import_module(module), function)(words)
+
+
+def _literals(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Literal:
+        yield from map(str, get_args(annotation))
+    else:
+        for part in get_args(annotation):
+            yield from _literals(part)
 
 
 def ref_of(annotation: Any) -> Ref | None:

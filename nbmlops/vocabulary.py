@@ -18,6 +18,8 @@ class Entry(NamedTuple):
     group: str
 
 
+CHECK = "nbmlops.surfaces.parse:check"  # reads a verb's words as they are typed; the layers below know it by name alone
+
 # fmt: off
 VERBS: dict[str, Entry] = {
     "init": Entry("nbmlops.agent.verbs:init", "Make the current folder a project.", "write", "project"),

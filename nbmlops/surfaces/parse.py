@@ -29,6 +29,7 @@ OPTIONS = (
     _flag("show_code", "Print the plain MLflow or papermill code that this stands for, and do nothing."),
     _flag("traceback", "Show the whole traceback of an error."),
 )
+_WITHOUT_A_RESULT = ("quiet", "show_code")
 INTO = inspect.Parameter(
     "into",
     inspect.Parameter.KEYWORD_ONLY,
@@ -69,6 +70,27 @@ def parse(name: str, words: Sequence[str], options: Sequence[inspect.Parameter] 
     arguments = {key: _value(parameter, given[key]) for key, parameter in parameters(name).items() if key in given}
     arguments |= {"command": command} if command else {}
     return Call(name, arguments, {option.name: given.get(option.name, option.default) for option in options})
+
+
+def check(words: Sequence[str]) -> None:
+    """Check words that a machine is to type, which reads the result as JSON.
+
+    Raises
+    ------
+    UsageError
+        They are no call of a verb, or one that gives no result.
+
+    Examples
+    --------
+    >>> check(["promote", "delays/3", "--quiet"])
+    Traceback (most recent call last):
+    nbmlops.errors.UsageError: With --quiet there is no result to read.
+      Leave it out.
+    """
+    name, *rest = words
+    call = parse(name, rest)
+    if asked := [option for option in _WITHOUT_A_RESULT if call.options[option]]:
+        raise UsageError(f"With --{asked[0].replace('_', '-')} there is no result to read.", "Leave it out.")
 
 
 def help_text(

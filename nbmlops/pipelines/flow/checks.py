@@ -15,8 +15,9 @@ from nbmlops.pipelines.flow.references import CONTEXT, Reference, filled, refere
 from nbmlops.pipelines.flow.sources import Looking, Source, behind
 from nbmlops.pipelines.flow.timing import NotebookSchedule, notebook_schedule
 from nbmlops.project import Settings
+from nbmlops.verb import check_words, choices
 
-ParseWords = Callable[[Sequence[str]], object]  # raises UsageError for words that are no call of a verb
+CheckWords = Callable[[Sequence[str]], object]  # raises UsageError for words that are no call of a verb
 # What a value of a known type may stand for; text is read by the parameter's type when it is there.
 _STANDS_FOR = {
     "int": {"int", "float"},
@@ -34,12 +35,12 @@ class Checked:
     sources: Mapping[str, Source]
 
 
-def checked(settings: Settings, name: str, root: Path, parse_words: ParseWords | None = None) -> Checked:
+def checked(settings: Settings, name: str, root: Path, words: CheckWords = check_words) -> Checked:
     """Check a pipeline as far as it can be checked before it runs.
 
     Looked for are: wrong keys and values, doubled names, cycles, missing notebooks, functions and verbs, references to
-    steps or results that do not exist, parameters that are unknown, missing or of another type, and conditions that
-    are none.
+    steps or results that do not exist, parameters that are unknown, missing or of another type, words that are no call
+    of their verb, and conditions that are none.
 
     Parameters
     ----------
@@ -49,9 +50,9 @@ def checked(settings: Settings, name: str, root: Path, parse_words: ParseWords |
         The pipeline.
     root
         The project's folder.
-    parse_words
-        Takes a verb and its arguments and raises UsageError where they are no call of it; without it they are not
-        looked at. A reference among them is tried as it stands, and as a number.
+    words
+        Takes a verb and its arguments, and raises UsageError where they are no call of it. A reference among them is
+        tried as it stands, as a number, and as each of the words between which the verb lets choose.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def checked(settings: Settings, name: str, root: Path, parse_words: ParseWords |
         problem
         for step in pipeline.steps
         if step.place[3] not in faulty
-        for problem in problems_of(step, pipeline, sources, parse_words)
+        for problem in problems_of(step, pipeline, sources, words)
     ]
     refuse(settings, f"Pipeline {name}", [*declared, *(m for m in missing if m.place[3] not in faulty), *further])
     return Checked(replace(pipeline, steps=tuple(_typed(step, sources[step.name]) for step in pipeline.steps)), sources)
@@ -122,7 +123,7 @@ def own_parameters(pipeline: Pipeline) -> tuple[Parameter, ...]:
 
 
 def problems_of(
-    step: Step, pipeline: Pipeline, sources: Mapping[str, Source], parse_words: ParseWords | None = None
+    step: Step, pipeline: Pipeline, sources: Mapping[str, Source], words: CheckWords = check_words
 ) -> Iterator[Problem]:
     """Find what is wrong with one step that is declared well, from what stands behind it and the others."""
     for reference in step.references:
@@ -139,8 +140,8 @@ def problems_of(
         yield from _matrix_that_nothing_reads(step)
     if step.kind == "verb" and step.words[:2] == ("run", pipeline.name):
         yield Problem((*step.place, "verb"), f"step {step.name} would run its own pipeline, and that one again.")
-    elif step.kind == "verb" and parse_words:
-        yield from _word_problems(step, parse_words)
+    elif step.kind == "verb":
+        yield from _word_problems(step, words)
 
 
 # ---------------------------------------------------------------- references
@@ -304,17 +305,21 @@ def _matrix_that_nothing_reads(step: Step) -> Iterator[Problem]:
             yield Problem((*step.place, "matrix", name), text, f"Write ${{matrix.{name}}} among the verb's words.")
 
 
-def _word_problems(step: Step, parse_words: ParseWords) -> Iterator[Problem]:
+def _word_problems(step: Step, check: CheckWords) -> Iterator[Problem]:
+    fillers = ("1", *choices(step.words[0])) if references_in(step.words) else ()
+    calls = [step.words, *(filled(step.words, _always(filler)) for filler in fillers)]
+    refusals = [exc for words in calls if (exc := _refusal(check, words))]
+    if len(refusals) == len(calls):
+        yield Problem((*step.place, "verb"), f"step {step.name}: {refusals[0].message}", refusals[0].hint)
+
+
+def _always(word: str) -> Callable[[Reference], str]:
+    return lambda _: word
+
+
+def _refusal(check: CheckWords, words: Sequence[str]) -> UsageError | None:
     try:
-        parse_words(step.words)
+        check(words)
     except UsageError as exc:
-        if not references_in(step.words) or not _parses(parse_words, filled(step.words, lambda _: "1")):
-            yield Problem((*step.place, "verb"), f"step {step.name}: {exc.message}", exc.hint)
-
-
-def _parses(parse_words: ParseWords, words: Sequence[str]) -> bool:
-    try:
-        parse_words(words)
-    except UsageError:
-        return False
-    return True
+        return exc
+    return None

@@ -21,7 +21,7 @@ from nbmlops.pipelines import contract, executors, jobs
 from nbmlops.pipelines.attempts import WORTH_A_RETRY
 from nbmlops.pipelines.executors import Executor, StepEnd, StepSpec
 from nbmlops.pipelines.flow import commands, runs
-from nbmlops.pipelines.flow.checks import ParseWords, checked, own_parameters
+from nbmlops.pipelines.flow.checks import checked, own_parameters
 from nbmlops.pipelines.flow.declared import Step
 from nbmlops.pipelines.flow.files import Files, digest_of
 from nbmlops.pipelines.flow.ingredients import Known, Published, restored
@@ -55,7 +55,6 @@ def run_pipeline(
     executor: str | Executor = "local",
     due: datetime | None = None,
     dry_run: bool = False,
-    parse_words: ParseWords | None = None,
     resumed: jobs.Job | None = None,
 ) -> PipelineRun:
     """Run a declared pipeline.
@@ -77,8 +76,6 @@ def run_pipeline(
         When the run is due, aware; now without it.
     dry_run
         Plan it, and run nothing.
-    parse_words
-        Reads a verb's words, to refuse what is wrong in them before anything runs.
     resumed
         The job that this run goes on with: see `resume_pipeline`.
 
@@ -102,7 +99,7 @@ def run_pipeline(
     job = "" if dry_run else jobs.new_id()
     selection = Selection(tuple(only), tuple(from_), tuple(force))
     due = due or began_at
-    planning = prepared(project, name, parameters or {}, selection, due, job, parse_words)
+    planning = prepared(project, name, parameters or {}, selection, due, job)
     shown = contract.shown(planning.context["parameters"])
     plan = planned(planning)
     if dry_run:
@@ -135,7 +132,7 @@ def resume_pipeline(project: Project, job: jobs.Job, **options: Any) -> Pipeline
     job
         The job, as `jobs.find` gives it.
     **options
-        `executor`, `dry_run` and `parse_words` of `run_pipeline`.
+        `executor` and `dry_run` of `run_pipeline`.
 
     Raises
     ------
@@ -162,13 +159,12 @@ def prepared(
     selection: Selection,
     due: datetime,
     job: str = "",
-    parse_words: ParseWords | None = None,
 ) -> Planning:
     """Check a pipeline and collect all that its plan depends on."""
     from nbmlops.ledger.steps import Steps
     from nbmlops.tracking.capture import environment
 
-    found = checked(project.settings, name, project.root, parse_words)
+    found = checked(project.settings, name, project.root)
     pipeline = found.pipeline
     values = contract.checked(own_parameters(pipeline), parameters, f"Pipeline {name}")
     files = files_of(project, pipeline.steps)

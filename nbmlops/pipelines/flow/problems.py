@@ -54,7 +54,7 @@ def refuse(settings: Settings, what: str, problems: Sequence[Problem]) -> None:
     """Raise one error that tells of all problems, each with its line; of none, do nothing."""
     if len(problems) == 1:
         (one,) = problems
-        raise UsageError(f"{settings.where(*one.place)}: {one.text}", one.hint)
+        raise UsageError(f"{what}, {settings.where(*one.place)}: {one.text}", one.hint)
     if problems:
         problems = sorted(problems, key=lambda each: line_of(settings.text, each.place))
         lines = [f"{settings.where(*each.place)}: {each.text} {each.hint}".rstrip() for each in problems]

@@ -142,7 +142,7 @@ def test_a_verbs_words_are_tried_as_they_stand_and_as_numbers(write_project: Wri
             raise UsageError("it takes a number.")
 
     good = step(name="'a'", verb="'status'", when="'true'") + step(name="'b'", verb="'show ${a.n}'")
-    text = told(write_project(good), tmp_path, parse_words=parse)
+    text = told(write_project(good), tmp_path, words=parse)
     assert tried == [["status"], ["show", "${a.n}"], ["show", "1"]]
     assert "step a: it takes a number." in text
     assert "step b" not in text.replace("step b: ${a.n}", "")
