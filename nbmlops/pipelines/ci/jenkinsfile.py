@@ -21,8 +21,9 @@ def jenkins(plan: WorkflowPlan) -> str:
     variables += [f"{name} = credentials({groovy(name)})" for name in plan.secrets]
     shell = groovy(_VENV + INSTALL + script(plan))
     files = groovy(f"{RESULTS}/**,{SUMMARY}")
+    junit = [f"junit testResults: {groovy(f'{RESULTS}/junit.xml')}, allowEmptyResults: true"]
     post = [
-        f"junit testResults: {groovy(f'{RESULTS}/junit.xml')}, allowEmptyResults: true",
+        *(junit if plan.is_notebook else []),
         f"archiveArtifacts artifacts: {files}, allowEmptyArchive: true",
     ]
     blocks = [

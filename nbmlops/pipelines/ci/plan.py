@@ -33,6 +33,7 @@ RESULTS = "nbmlops-results"
 MAX_INPUTS = 25  # of one workflow, GitHub's limit; the parameters behind them keep their defaults
 SAFE_DIGITS = 15  # that a number of GitHub's forms keeps: it is a double there
 KEPT_DAYS = 30
+WAITS = "What waits for an approval ends well, WAITING: it goes on with nbmlops approve JOB, then nbmlops resume JOB."
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = re.compile(r"(?i)(RUN|INPUT|GITHUB|CI|NBMLOPS)_\w*|CI|PATH|HOME|SHELL|ENV|BASH_ENV|IFS|PYTHON\w*|LD_\w*")
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*/,-]+")
@@ -56,9 +57,9 @@ for variable, name in json.loads(os.environ["RUN_INPUTS"]).items():
 print(json.dumps(values))
 PYTHON
 cd "./$RUN_FOLDER"
-nbmlops run -f "$results/parameters.json" --junit "$results/junit.xml"{{output}} -- "$RUN_TARGET"
+nbmlops run -f "$results/parameters.json"{{written}} -- "$RUN_TARGET"
 """
-_OUTPUT = ' -o "$results/executed.ipynb"'
+_WRITTEN = ' --junit "$results/junit.xml" -o "$results/executed.ipynb"'  # of a notebook; a pipeline has many
 
 
 @dataclass(frozen=True)
@@ -92,17 +93,27 @@ class WorkflowPlan:
     secrets: tuple[str, ...] = ()
     folder: str = ""
 
+    @property
+    def is_notebook(self) -> bool:
+        """Whether the target is a notebook, and no pipeline."""
+        return self.target.endswith(".ipynb")
+
 
 # ------------------------------------------------------------------- checking
 def check(plan: WorkflowPlan) -> None:
     """Refuse what no workflow file could hold, with UsageError."""
-    if not plan.target or _NO_FILE_HAS.search(plan.target + plan.folder):
-        raise UsageError(f"{plan.target!r} cannot be named in a workflow file.", "Rename it.")
-    if not re.fullmatch(r"3\.\d{1,2}", plan.python_version):
-        raise UsageError(f"{plan.python_version!r} is no version of Python as 3.12 is.")
+    check_run(plan)
     if plan.cron and not _is_cron(plan.cron):
         hint = 'Write five fields, as "30 2 * * *", without L.'
         raise UsageError(f"CI systems do not know the schedule {plan.cron!r}.", hint)
+
+
+def check_run(plan: WorkflowPlan) -> None:
+    """Refuse what no file could hold, whatever starts the run; not its schedule, of which each knows another kind."""
+    if not plan.target or _NO_FILE_HAS.search(plan.target + plan.folder):
+        raise UsageError(f"{plan.target!r} cannot be named in a file.", "Rename it.")
+    if not re.fullmatch(r"3\.\d{1,2}", plan.python_version):
+        raise UsageError(f"{plan.python_version!r} is no version of Python as 3.12 is.")
     if plan.timezone not in available_timezones():
         raise UsageError(f"There is no time zone {plan.timezone!r}.", nearest(plan.timezone, available_timezones()))
     missing = [each.name for each in plan.parameters if each.is_required and each.name not in plan.values]
@@ -217,19 +228,19 @@ def environment(plan: WorkflowPlan, inputs: Sequence[Input]) -> dict[str, str]:
     return {
         "RUN_TARGET": plan.target,
         "RUN_FOLDER": plan.folder,
-        "RUN_VALUES": _json(plain(dict(plan.values))),
-        "RUN_INPUTS": _json({each.variable: each.parameter.name for each in inputs}),
+        "RUN_VALUES": ascii_json(plan.values),
+        "RUN_INPUTS": ascii_json({each.variable: each.parameter.name for each in inputs}),
     }
 
 
-def _json(value: Any) -> str:
+def ascii_json(value: Any) -> str:
     r"""Write JSON in ASCII without the dollar that CI systems expand; it cannot stand outside of a JSON string."""
-    return json.dumps(value).replace("$", r"\u0024")
+    return json.dumps(plain(value)).replace("$", r"\u0024")
 
 
 def script(plan: WorkflowPlan) -> str:
     """Give the shell script that runs the target; it is the same for every notebook, and for every pipeline."""
-    return RUN.format(output=_OUTPUT if plan.target.endswith(".ipynb") else "")
+    return RUN.format(written=_WRITTEN if plan.is_notebook else "")
 
 
 def comment(plan: WorkflowPlan, mark: str, lines: Iterable[str] = ()) -> str:
@@ -238,6 +249,8 @@ def comment(plan: WorkflowPlan, mark: str, lines: Iterable[str] = ()) -> str:
     said = ["Written by nbmlops export, yours to edit: RUN_TARGET and RUN_VALUES say what is run.", *lines]
     if plan.secrets:
         said.append(f"It needs these secrets: {', '.join(plan.secrets)}.")
+    if not plan.is_notebook:
+        said.append(WAITS)
     if left_out:
         said.append(f"Parameters that are no input, being secret or beyond {MAX_INPUTS}: {left_out}.")
     return "".join(f"{mark} {line}\n" for line in said)

@@ -23,7 +23,7 @@ _TEXT = "tag:yaml.org,2002:str"
 _ZONE_REMARK = "Delete timezone on a GitHub Enterprise Server that does not know it: its schedules are in UTC."
 
 
-class _Quoted(str):
+class Quoted(str):
     """Text that stands quoted in YAML, so that no reader of any version takes it for a number, date or boolean."""
 
     __slots__ = ()
@@ -40,15 +40,15 @@ def github(plan: WorkflowPlan) -> str:
     asked = inputs(plan)
     by_hand = {"workflow_dispatch": {"inputs": {each.id: _github_input(each) for each in asked}} if asked else None}
     zone = {} if plan.timezone == "UTC" else {"timezone": plan.timezone}
-    schedule = {"schedule": [{"cron": _Quoted(plan.cron), **zone}]} if plan.cron else {}
+    schedule = {"schedule": [{"cron": Quoted(plan.cron), **zone}]} if plan.cron else {}
     # As typed: `inputs.NAME` would be a number or boolean of GitHub's, with fewer digits.
     typed = {each.variable: f"${{{{ github.event.inputs.{each.id} }}}}" for each in asked}
     secrets = {name: f"${{{{ secrets.{name} }}}}" for name in plan.secrets}
-    fixed = {name: _Quoted(_no_expression(text)) for name, text in environment(plan, asked).items()}
-    version = {"python-version": _Quoted(plan.python_version)}
+    fixed = {name: Quoted(_no_expression(text)) for name, text in environment(plan, asked).items()}
+    version = {"python-version": Quoted(plan.python_version)}
     kept = {"name": RESULTS, "path": _Block(f"{RESULTS}/\n"), "retention-days": KEPT_DAYS}
     content = {
-        "name": _Quoted(f"nbmlops {re.sub(r'[^A-Za-z0-9_. -]+', '-', plan.target)}"[:100]),
+        "name": Quoted(f"nbmlops {re.sub(r'[^A-Za-z0-9_. -]+', '-', plan.target)}"[:100]),
         "on": by_hand | schedule,
         "permissions": {"contents": "read"},
         "jobs": {
@@ -65,17 +65,17 @@ def github(plan: WorkflowPlan) -> str:
         },
     }
     remark = _ZONE_REMARK if zone else "Schedules are in UTC."
-    return comment(plan, "#", [remark] if plan.cron else []) + _yaml(content)
+    return comment(plan, "#", [remark] if plan.cron else []) + yaml_text(content)
 
 
 def _github_input(each: Input) -> dict[str, Any]:
     kind = {"text": "string"}.get(each.kind, each.kind)
-    default = {"boolean": each.default == "true", "number": _number(each.default)}.get(each.kind, _Quoted(each.default))
+    default = {"boolean": each.default == "true", "number": _number(each.default)}.get(each.kind, Quoted(each.default))
     return {
-        "description": _Quoted(each.description),
+        "description": Quoted(each.description),
         "type": kind,
         "required": each.is_required,
-        **({"options": [_Quoted(option) for option in each.options]} if each.options else {}),
+        **({"options": [Quoted(option) for option in each.options]} if each.options else {}),
         **({"default": default} if each.default else {}),
     }
 
@@ -92,12 +92,12 @@ def _no_expression(text: str) -> str:
 def gitlab(plan: WorkflowPlan) -> str:
     """Write a job of GitLab CI; its schedules live in GitLab, not in the file."""
     asked = inputs(plan)
-    fixed = {name: {"value": _Quoted(text), "expand": False} for name, text in environment(plan, asked).items()}
+    fixed = {name: {"value": Quoted(text), "expand": False} for name, text in environment(plan, asked).items()}
     started = "$CI_PIPELINE_SOURCE =~ /^(schedule|web|api|trigger)$/"
     content = {
         **({"variables": {each.variable: _gitlab_variable(each) for each in asked}} if asked else {}),
         "run-nbmlops": {
-            "image": _Quoted(f"python:{plan.python_version}"),
+            "image": Quoted(f"python:{plan.python_version}"),
             "rules": [{"if": started}],
             "variables": fixed,
             "before_script": [_Block(INSTALL)],
@@ -106,28 +106,29 @@ def gitlab(plan: WorkflowPlan) -> str:
                 "when": "always",
                 "expire_in": f"{KEPT_DAYS} days",
                 "paths": [f"{RESULTS}/", SUMMARY],
-                "reports": {"junit": f"{RESULTS}/junit.xml", "codequality": CODE_QUALITY},
+                **({"reports": {"junit": f"{RESULTS}/junit.xml", "codequality": CODE_QUALITY}} if plan.is_notebook else {}),
             },
         },
     }
     remark = f'Schedules are not kept in this file: make one with cron "{plan.cron}" in {plan.timezone}.'
-    return comment(plan, "#", [remark] if plan.cron else []) + _yaml(content)
+    return comment(plan, "#", [remark] if plan.cron else []) + yaml_text(content)
 
 
 def _gitlab_variable(each: Input) -> dict[str, Any]:
     options = ("true", "false") if each.kind == "boolean" else each.options
     return {
-        "value": _Quoted(each.default),
-        "description": _Quoted(each.description),
-        **({"options": [_Quoted(option) for option in options]} if options else {}),
+        "value": Quoted(each.default),
+        "description": Quoted(each.description),
+        **({"options": [Quoted(option) for option in options]} if options else {}),
         "expand": False,
     }
 
 
-def _yaml(content: Mapping[str, Any]) -> str:
+def yaml_text(content: Mapping[str, Any]) -> str:
+    """Write YAML that its safe loader reads back as it was, in ASCII."""
     import yaml
 
     dumper: Any = type("Dumper", (yaml.SafeDumper,), {})  # of its own: representers are kept by class
-    for kind, style in ((_Quoted, '"'), (_Block, "|")):
+    for kind, style in ((Quoted, '"'), (_Block, "|")):
         dumper.add_representer(kind, lambda own, text, style=style: own.represent_scalar(_TEXT, str(text), style=style))
     return str(yaml.dump(dict(content), Dumper=dumper, sort_keys=False, width=10**9))
