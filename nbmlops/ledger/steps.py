@@ -161,7 +161,7 @@ class Steps:
             .subquery()
         )
         ingredients = sa.case((newest.c.fence == RESULTS.c.fence, RESULTS.c.ingredients), else_=sa.null())
-        columns = [RESULTS.c.step, RESULTS.c.key, RESULTS.c.results, RESULTS.c.files]
+        columns = [RESULTS.c.step, RESULTS.c.key, RESULTS.c.job, RESULTS.c.results, RESULTS.c.files]
         query = (
             sa.select(*columns, ingredients.label("ingredients"))
             .join(newest, newest.c.step == RESULTS.c.step)
@@ -204,7 +204,7 @@ class Steps:
     def _attempt(self, job: str, step: str) -> tuple[Fence, Row]:
         rows = [row for row in self.of_job(job) if row["step"] == step]
         if not rows:
-            raise NotFoundError(f"Job {job} has no step {step!r} that began.", f"See what it has: `jobs {job}`")
+            raise NotFoundError(f"Job {job} has no step {step!r} that began.", "See what it has: `jobs`")
         return Fence(rows[-1]["pipeline"], step, job, rows[-1]["fence"]), rows[-1]
 
 

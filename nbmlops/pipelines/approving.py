@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from nbmlops.errors import ApprovalError, ConflictError
-from nbmlops.pipelines import jobs
+from nbmlops.pipelines import background, jobs
 from nbmlops.pipelines.flow.runs import WAITING
+from nbmlops.pipelines.scheduled import declared_in
 from nbmlops.project import Project, actor
 from nbmlops.verb import JobRef, Result, verb
 
@@ -19,6 +20,7 @@ class Decision(Result):
     is_approved: bool
     by: str
     reason: str = ""
+    agent_goes_on: bool = False
 
     @property
     def headline(self) -> str:
@@ -32,7 +34,9 @@ class Decision(Result):
 
     @property
     def next_step(self) -> str:
-        """Let the pipeline go on, or look at it."""
+        """Look at the pipeline that the agent goes on with, or let it go on."""
+        if self.agent_goes_on:
+            return f"jobs --name {self.pipeline}"
         return f"resume {self.job[:8]}" if self.is_approved else f"show {self.pipeline}"
 
 
@@ -56,7 +60,7 @@ def approve(
     Returns
     -------
     Decision
-        The answer; `resume` lets the pipeline go on.
+        The answer; `resume` lets the pipeline go on, which the agent does by itself for one that is scheduled.
 
     Raises
     ------
@@ -144,7 +148,8 @@ def _decided(
         raise ConflictError(f"Nothing of job {found.job} waits for an answer: it is {found.status}.")
     if step is None and len(waiting) > 1:
         raise ConflictError(f"Several steps wait: {', '.join(waiting)}.", f"Name one: --step {waiting[0]}")
-    decision = Decision(found.job, found.name, step or waiting[0], is_approved, actor(), reason)
+    agent_goes_on = bool(background.living(project.root)) and found.name in declared_in(project.settings)[0]
+    decision = Decision(found.job, found.name, step or waiting[0], is_approved, actor(), reason, agent_goes_on)
     if not dry_run:
         steps.decide(found.job, decision.step, approved=is_approved, by=decision.by)
     return decision

@@ -10,7 +10,7 @@ import os
 import queue
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -99,7 +99,7 @@ def run_pipeline(
     job = "" if dry_run else jobs.new_id()
     selection = Selection(tuple(only), tuple(from_), tuple(force))
     due = due or began_at
-    planning = prepared(project, name, parameters or {}, selection, due, job)
+    planning = prepared(project, name, parameters or {}, selection, due, job, _before(project, resumed))
     shown = contract.shown(planning.context["parameters"])
     plan = planned(planning)
     if dry_run:
@@ -159,6 +159,7 @@ def prepared(
     selection: Selection,
     due: datetime,
     job: str = "",
+    resumed: Iterable[str] = (),
 ) -> Planning:
     """Check a pipeline and collect all that its plan depends on."""
     from nbmlops.ledger.steps import Steps
@@ -176,7 +177,15 @@ def prepared(
         environment.digest(),
         files.digest,
         selection,
+        frozenset(resumed),
     )
+
+
+def _before(project: Project, job: jobs.Job | None) -> Iterator[str]:
+    """Name the job that a run goes on with, and those that this one went on with."""
+    while job:
+        yield job.job
+        job = jobs.find(project, job.resumed) if job.resumed else None
 
 
 def files_of(project: Project, steps: Sequence[Step]) -> Files:
@@ -191,7 +200,7 @@ def known_of(rows: Sequence[Mapping[str, Any]], files: Files) -> Known:
     found = []
     for row in rows:
         ingredients = restored(row["ingredients"]) if row["ingredients"] else None
-        published = Published(row["step"], row["key"], row["results"], ingredients, digest_of(row["files"]))
+        published = Published(row["step"], row["key"], row["results"], ingredients, digest_of(row["files"]), row["job"])
         found.append((published, row["files"]))
     known = Known.of(published for published, _ in found)
     held = {published.key: published for published, kept in found if files.still(kept)}

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbmlops.pipelines.flow.references import as_text
@@ -42,6 +42,15 @@ class Ingredients:
         told: list[Any] = [self.step, self.kind, self.target, cells, files]
         return sha([*told, self.parameters, self.inputs, self.environment])
 
+    def is_same_but_for_files(self, other: "Ingredients") -> bool:
+        """Tell whether others are the same, whatever has become of the files among the values."""
+        return self._without_files.key == other._without_files.key
+
+    @property
+    def _without_files(self) -> "Ingredients":
+        inputs = {name: told for name, told in self.inputs.items() if not name.startswith("file ")}
+        return replace(self, inputs=inputs)
+
 
 def restored(kept: Mapping[str, Any]) -> Ingredients:
     """Build ingredients again from the JSON that `strict_json.plain` makes of them.
@@ -60,7 +69,7 @@ class Published:
     """The result of a step instance that was published once, as it is kept.
 
     `digest` identifies what the results point to, where that can be had (of the files that they name, for instance);
-    without it the results alone are looked at.
+    without it the results alone are looked at. `job` is the run that has published it.
     """
 
     name: str
@@ -68,6 +77,7 @@ class Published:
     results: Results = field(default_factory=dict)
     ingredients: Ingredients | None = None
     digest: str = ""
+    job: str = ""
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -82,6 +82,8 @@ class Planning:
         Gives the digest of the file or URI that a text value names, and an empty text for what names none.
     selection
         What a person wants.
+    resumed
+        The jobs that this run goes on with: what they have published stands, also where files have changed since.
     """
 
     pipeline: Pipeline
@@ -91,6 +93,7 @@ class Planning:
     environment: str = ""
     file_digest: Callable[[str], str] = no_file
     selection: Selection = field(default_factory=Selection)
+    resumed: frozenset[str] = frozenset()
 
     @functools.cached_property
     def instances(self) -> tuple[Instance, ...]:
@@ -290,14 +293,23 @@ class _View:
         except _NotYetError:
             return self._waiting()
         key = ingredients.key
-        published = self.planning.known.by_key.get(key)
+        published = self.planning.known.by_key.get(key) or self._published_before(ingredients)
         reason = self._reason_to_run(ingredients, published)
         return replace(
             self._told("run" if reason else "cached", reason or "unchanged"),
-            key=key,
+            key=published.key if published and not reason else key,
             ingredients=ingredients,
             published=None if reason else published,
         )
+
+    def _published_before(self, ingredients: Ingredients) -> Published | None:
+        """Find what the run that this one goes on with has published, from files that may have changed since."""
+        known = self.planning.known
+        latest = known.latest.get(self.instance.name)
+        if latest is None or latest.job not in self.planning.resumed or latest.key not in known.by_key:
+            return None  # it is of another run, or what it points to is not as it was
+        was = latest.ingredients
+        return latest if was and was.is_same_but_for_files(ingredients) else None
 
     def _reason_to_run(self, ingredients: Ingredients, published: Published | None) -> str:
         name = self.instance.name

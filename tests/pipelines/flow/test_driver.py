@@ -406,6 +406,21 @@ def test_a_job_that_waited_goes_on_due_when_it_was_due(declare: Declare, run: Ru
             resume_pipeline(project, job, executor=place)
 
 
+def test_a_job_that_waited_goes_on_with_what_it_had_although_newer_data_have_come(
+    declare: Declare, run: Run, place: Executor
+) -> None:
+    steps = ASK.replace('"steps:extract"', '"steps:extract"\n    parameters = { table = "arrived.csv" }')
+    functions = ASK_PY.replace("def extract():", "def extract(table: str):")
+    project = declare(steps, functions, **{"arrived.csv": "1"})
+    waiting = run(project)
+    (project.root / "arrived.csv").write_text("2")
+    project.open(Steps).decide(waiting.job, "ask", approved=True, by="ann")
+    done = resume_pipeline(project, jobs.find(project, waiting.job), executor=place)
+    assert statuses(done) == {"extract": "CACHED", "ask": "CACHED", "deploy": "FINISHED"}
+    assert notes(project) == ["extract", "deploy-ann"]
+    assert statuses(run(project)) == {"extract": "FINISHED", "ask": "WAITING", "deploy": "PENDING"}
+
+
 def test_a_rejection_ends_the_run_until_it_is_asked_anew(declare: Declare, run: Run) -> None:
     project = declare(ASK, ASK_PY)
     project.open(Steps).decide(run(project).job, "ask", approved=False, by="ann")
