@@ -1,14 +1,12 @@
 """The unit file by which systemd keeps an agent alive: worded here, written by `export agent --to systemd`."""
 
-import json
 import sys
 from pathlib import Path
 
-from nbmlops.errors import UsageError
+from nbmlops.pipelines.orchestrators.plan import COMMAND
+from nbmlops.pipelines.orchestrators.systemd import ENVIRONMENT, unit_text, unit_word
 from nbmlops.project import STATE
 
-COMMAND = "nbmlops.surfaces.cli"
-ENVIRONMENT = "agent.env"  # in the state folder
 _UNIT = """\
 [Unit]
 Description=nbmlops agent of {name}
@@ -54,29 +52,10 @@ def unit(name: str, root: Path, python: str = sys.executable) -> str:
     >>> print(unit("flights", Path("/srv/100% ours"), "/venv/bin/python").splitlines()[7])
     WorkingDirectory=/srv/100%% ours
     """
-    for text in (name, str(root), python):
-        if not text.isprintable():
-            raise UsageError(f"{text!r} cannot stand in a unit file.", "Rename it.")
     words = (python, "-P", "-m", COMMAND, "agent", "--foreground", "--quiet")
     return _UNIT.format(
-        name=_plain(name),
-        root=_plain(str(root)),
-        environment=_plain(str(root / STATE / ENVIRONMENT)),
-        command=" ".join(map(_quoted, words)),
+        name=unit_text(name),
+        root=unit_text(str(root)),
+        environment=unit_text(str(root / STATE / ENVIRONMENT)),
+        command=" ".join(map(unit_word, words)),
     )
-
-
-def _plain(text: str) -> str:
-    """Write a text without specifiers, which a percent sign begins."""
-    return text.replace("%", "%%")
-
-
-def _quoted(word: str) -> str:
-    r"""Write one word of a command: quoted as in C, without specifiers and variables.
-
-    Examples
-    --------
-    >>> print(_quoted('/srv/a "b" $HOME 100%'))
-    "/srv/a \"b\" $$HOME 100%%"
-    """
-    return json.dumps(_plain(word).replace("$", "$$"), ensure_ascii=False)

@@ -257,35 +257,41 @@ def export(
     project: Project,
     what: RunRef,
     *,
-    to: Literal["py", "notebook", "bundle", "github", "gitlab", "jenkins", "systemd"] = "py",
+    to: Literal[
+        "py", "notebook", "bundle", "github", "gitlab", "jenkins", "airflow", "kfp", "k8s", "cron", "systemd"
+    ] = "py",
     output: str | None = None,
     parameters: Pairs = {},
     schedule: str | None = None,
-    tz: str = "UTC",
+    tz: str = "",
+    image: str = "",
     force: bool = False,
 ) -> Any:
-    """Write a run as code, notebook or archive, or a notebook as a CI workflow.
+    """Write a run as code or archive, or files by which others run a notebook or pipeline.
 
     Parameters
     ----------
     what
-        A run; for a workflow the path of a notebook.
+        A run; for CI and orchestrators the path of a notebook or the name of a pipeline, or ``agent``.
     to
         ``py``: the executed cells as a script without magics. ``notebook``: as a notebook. ``bundle``: a
         zip archive with its parameters, metrics, files, source, changes, environment and commit.
-        ``github``, ``gitlab``, ``jenkins``: a workflow file that runs the notebook.
-        ``systemd``: of ``agent``, the unit that keeps the project's agent alive.
+        ``github``, ``gitlab``, ``jenkins``: a workflow file that runs the notebook or pipeline.
+        ``airflow``, ``kfp``: a Python file with a task for each step. ``k8s``: a CronJob or Job.
+        ``cron``: a crontab. ``systemd``: service and timer; of ``agent`` the unit that keeps it alive.
     output
         Path of the file. Without it the run's name in the working folder, or where the CI system looks for it;
         a .gitlab-ci.yml that is there stays, and the workflow is written beside it. A file that is there is refused.
     parameters
-        Values that the workflow gives the notebook, ``name=value``; a secret as ``name=env:VARIABLE``.
+        Values that every run is given, ``name=value``; a secret as ``name=env:VARIABLE``.
     schedule
-        When the workflow runs by itself, as cron has it: "30 2 * * *".
+        When it runs by itself, as cron has it: "30 2 * * *". Without it as nbmlops.toml declares of a pipeline.
     tz
-        Time zone of the schedule.
+        Time zone of the schedule; without it the one that is declared, or UTC.
+    image
+        Container image of ``kfp`` and ``k8s``; it has nbmlops, and the project's folder as its working folder.
     force
-        Overwrite a workflow file that differs.
+        Overwrite a file that differs.
 
     Returns
     -------
@@ -297,7 +303,7 @@ def export(
     UsageError
         The file of a run is there already, or a parameter or the schedule is not right.
     ConflictError
-        The run keeps no source, or the workflow file is there and differs.
+        The run keeps no source, or the file is there and differs.
     NotFoundError
         There is no such run or notebook.
     StoreError
@@ -318,9 +324,10 @@ def export(
 
     mlflow.artifacts.download_artifacts(run_id=$what, dst_path=$output)
     """
-    from nbmlops.agent.exported import Asked, exported
+    from nbmlops.agent.exported import exported
+    from nbmlops.agent.runnable import Asked
 
-    return exported(project, what, to, output, Asked(parameters, schedule, tz, force))
+    return exported(project, what, to, output, Asked(parameters, schedule, tz, force, image))
 
 
 @verb

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nbmlops.agent.exported import Asked, WorkflowFile, exported
+from nbmlops.agent.exported import WorkflowFile, exported
+from nbmlops.agent.runnable import Asked
 from nbmlops.agent.systemd import unit
 from nbmlops.errors import ConflictError, UsageError
 from nbmlops.project import Project
 
-NOTHING = Asked({}, None, "UTC", force=False)
+NOTHING = Asked({})
 HOSTILE = '/srv/it\'s 100% "ours" $HOME \\ %h;x'
 
 
@@ -68,7 +69,7 @@ def test_it_is_exported_beside_the_working_folder_and_nothing_is_overwritten(roo
         exported(project, "agent", "systemd", None, NOTHING)
     with pytest.raises(UsageError, match="not exported to github"):
         exported(project, "agent", "github", None, NOTHING)
-    with pytest.raises(UsageError, match="'first' is not exported to systemd"):
+    with pytest.raises(UsageError, match="no pipeline 'first'"):
         exported(project, "first", "systemd", None, NOTHING)
     with pytest.raises(UsageError, match="not of the agent"):
-        exported(project, "agent", "systemd", None, Asked({}, "@daily", "UTC", force=True))
+        exported(project, "agent", "systemd", None, Asked({}, "@daily", force=True))

@@ -27,6 +27,7 @@ from nbmlops.pipelines.ci.wording import one_line
 from nbmlops.pipelines.contract import Parameter
 from nbmlops.pipelines.schedule import parsed
 from nbmlops.scrub import scrub
+from nbmlops.secrets import escaped
 from nbmlops.strict_json import plain
 
 RESULTS = "nbmlops-results"
@@ -37,7 +38,7 @@ WAITS = "What waits for an approval ends well, WAITING: it goes on with nbmlops 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = re.compile(r"(?i)(RUN|INPUT|GITHUB|CI|NBMLOPS)_\w*|CI|PATH|HOME|SHELL|ENV|BASH_ENV|IFS|PYTHON\w*|LD_\w*")
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*/,-]+")
-_NO_FILE_HAS = re.compile("[\x00\ud800-\udfff\ufffe\uffff]")
+NO_FILE_HAS = re.compile("[\x00\ud800-\udfff\ufffe\uffff]")
 
 INSTALL = """\
 python -m pip install nbmlops
@@ -110,7 +111,7 @@ def check(plan: WorkflowPlan) -> None:
 
 def check_run(plan: WorkflowPlan) -> None:
     """Refuse what no file could hold, whatever starts the run; not its schedule, of which each knows another kind."""
-    if not plan.target or _NO_FILE_HAS.search(plan.target + plan.folder):
+    if not plan.target or NO_FILE_HAS.search(plan.target + plan.folder):
         raise UsageError(f"{plan.target!r} cannot be named in a file.", "Rename it.")
     if not re.fullmatch(r"3\.\d{1,2}", plan.python_version):
         raise UsageError(f"{plan.python_version!r} is no version of Python as 3.12 is.")
@@ -182,7 +183,7 @@ def inputs(plan: WorkflowPlan) -> list[Input]:
 
 def _input(name: str, parameter: Parameter, values: Mapping[str, Any]) -> Input:
     default = _spelled(parameter, values.get(parameter.name, parameter.default))
-    options = tuple(dict.fromkeys(_text(choice) for choice in parameter.choices))
+    options = tuple(dict.fromkeys(worded(choice) for choice in parameter.choices))
     is_required = parameter.is_required and parameter.name not in values
     if options and all(map(_can_stand, options)) and (default in options or is_required):
         default = default if default in options else options[0]
@@ -197,12 +198,13 @@ def _spelled(parameter: Parameter, default: Any) -> str:
     """Give a default as text that the notebook reads back as the same; empty where a form cannot hold it."""
     if parameter.type == "any" or default is None:  # a default that is no literal is known as its source alone
         return ""
-    text = _text(default)
+    text = worded(default)
     is_secret = scrub(plain(default), parameter.name) != plain(default)
     return text if _can_stand(text) and not is_secret else ""
 
 
-def _text(value: Any) -> str:
+def worded(value: Any) -> str:
+    """Word a value as text: itself, or JSON."""
     value = plain(value)
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -228,7 +230,7 @@ def environment(plan: WorkflowPlan, inputs: Sequence[Input]) -> dict[str, str]:
     return {
         "RUN_TARGET": plan.target,
         "RUN_FOLDER": plan.folder,
-        "RUN_VALUES": ascii_json(plan.values),
+        "RUN_VALUES": ascii_json(escaped(plan.values)),
         "RUN_INPUTS": ascii_json({each.variable: each.parameter.name for each in inputs}),
     }
 

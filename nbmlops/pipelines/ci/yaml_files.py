@@ -106,7 +106,11 @@ def gitlab(plan: WorkflowPlan) -> str:
                 "when": "always",
                 "expire_in": f"{KEPT_DAYS} days",
                 "paths": [f"{RESULTS}/", SUMMARY],
-                **({"reports": {"junit": f"{RESULTS}/junit.xml", "codequality": CODE_QUALITY}} if plan.is_notebook else {}),
+                **(
+                    {"reports": {"junit": f"{RESULTS}/junit.xml", "codequality": CODE_QUALITY}}
+                    if plan.is_notebook
+                    else {}
+                ),
             },
         },
     }
