@@ -1,17 +1,27 @@
 """The same notebook cold, through the warm server and in a real kernel under papermill: its outputs are the same."""
 
+import ast
+import contextlib
+import io
 import json
-import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import papermill
 import pytest
 
+from nbmlops.errors import NbmlopsError
+from nbmlops.pipelines import jobs
+from nbmlops.pipelines.verbs import run
 from nbmlops.project import Project
 
 from .conftest import as_notebook
+from .shown import code_cells, outputs
 from .test_warm import Environment, command, surroundings, warm
 
 __all__ = ["surroundings", "warm"]
@@ -113,7 +123,6 @@ OTHER_IN_A_KERNEL = {
     "runs": "a run's notebook logs to the project's store, through the journal",
     "magic": "a result is told to the run that the notebook is part of",
 }
-NOISE = re.compile(r"0x[0-9a-f]+|ipykernel_\d+/\d+|sk-[\w-]+|\d+\.\d+ ?(?:s|ms|µs)\b")
 
 
 def notebook_with(folder: Path) -> Path:
@@ -127,33 +136,8 @@ def notebook_with(folder: Path) -> Path:
 
 
 def shown_in(path: Path) -> dict[str, Any]:
-    """Give what each cell shows, without what differs from run to run anyhow."""
-    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"][1:]
-    return {
-        name: json.loads(NOISE.sub("*", json.dumps(_joined(cell["outputs"]))))
-        for name, cell in zip([*FACTS, *SHOWN], cells, strict=True)
-    }
-
-
-def _data(output: dict[str, Any]) -> list[tuple[str, Any]]:
-    return list(output.get("data", {}).items())
-
-
-def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join what papermill keeps in pieces, in the words of both."""
-    joined: list[dict[str, Any]] = []
-    for output in outputs:
-        data = {
-            kind: "".join(each) if isinstance(each, list) else each for kind, each in output.get("data", {}).items()
-        }
-        data.pop("application/vnd.jupyter.widget-view+json", None)  # an id of its own in every run
-        one = {"type": output["output_type"], "data": data, "error": output.get("evalue"), "name": output.get("name")}
-        text = "".join(output.get("text", ""))
-        if joined and one["name"] and one["name"] == joined[-1]["name"]:
-            joined[-1]["text"] += text
-        else:
-            joined.append(one | {"text": text})
-    return [each | {"text": re.sub(r"[^\n]*\r(?=[^\n])", "", each["text"])} for each in joined]
+    """Give what each cell shows, by name."""
+    return {name: outputs(cell) for name, cell in zip([*FACTS, *SHOWN], code_cells(path)[1:], strict=True)}
 
 
 def test_a_notebook_shows_the_same_cold_and_warm_and_in_a_kernel(
@@ -194,3 +178,150 @@ def test_what_a_cell_sets_for_its_imports_is_heeded_by_them(
     notebook.write_text(json.dumps(as_notebook(sets)))
     done = command(surroundings, "run", str(notebook), "-o", "out.ipynb")
     assert (done.returncode, "cold" in done.stderr) == (0, False), done.stderr
+
+
+# ------------------------------------------------------------ papermill's own test notebooks
+OF_PAPERMILL = Path(papermill.__file__).parent / "tests" / "notebooks"
+# The parameters are those of papermill's tests, but for two texts where the notebook declares a number.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "blank-vscode": {},
+    "broken": {},
+    "broken1": {},
+    "broken2": {},
+    "gcs/gcs_in/gcs-simple_notebook": {},
+    "line_magic_error": {},
+    "nb_version_4.4": {"var": 2},
+    "no_parameters": {},
+    "read_check": {},
+    "report_mode_test": {"a": 0},
+    "result_no_exec": {"foo": 2, "bar": r"do\ not\ crash"},
+    "s3/s3_in/s3-simple_notebook": {},
+    "simple_execute": {"msg": "Hello"},
+    "sysexit": {},
+    "sysexit0": {},
+    "sysexit1": {},
+    "systemexit": {},
+    "test_autosave": {},
+    "test_logging": {},
+    "test_notebooknode_io": {},
+}
+REFUSED = {"complex_parameters": "The cell tagged 'parameters' is not Python (line 14"}  # it fails there in papermill
+LEFT_OUT = {
+    "binder": "runs papermill's command on a file in papermill's own folder, and is about neither of us",
+    "keyboard_interrupt": "sleeps for a minute, until somebody interrupts it",
+    "notimplemented_translator": "is written in R",
+}
+SLOW = ("gcs/gcs_in/gcs-simple_notebook", "test_autosave")  # they sleep
+# Where we differ from papermill's stock engine as we should: a notebook that leaves well shows no error,
+LEAVES_WELL = ("sysexit", "sysexit0", "systemexit")
+# and an error that a magic has only printed has its name all the same.
+NAMED = {"line_magic_error": "UsageError"}
+STOCK = """\
+import json, sys, papermill
+source, output, names = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+for name, parameters in names.items():
+    failed = ""
+    options = {"kernel_name": "python3", "progress_bar": False, "cwd": source}
+    try:
+        papermill.execute_notebook(f"{source}/{name}.ipynb", f"{output}/{name}.ipynb", parameters, **options)
+    except papermill.PapermillExecutionError as error:
+        failed = error.ename
+    print(json.dumps([name, failed]), flush=True)"""
+
+
+def test_every_notebook_of_papermill_is_compared_or_left_out_for_a_reason() -> None:
+    found = {str(path.relative_to(OF_PAPERMILL).with_suffix("")) for path in OF_PAPERMILL.rglob("*.ipynb")}
+    assert found == {*PARAMETERS, *REFUSED, *LEFT_OUT}
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Papermill's stock engine, at work on notebooks one after the other while ours run."""
+
+    notebooks: Path
+    outputs: Path
+    process: "subprocess.Popen[str]"
+    failed: dict[str, str]
+
+    def error(self, name: str) -> str:
+        """Wait for a notebook's end; give the error by which it failed, if any."""
+        while name not in self.failed:
+            line = (self.process.stdout or io.StringIO()).readline()
+            assert line, "papermill has ended"
+            self.failed.update([json.loads(line)])
+        return self.failed[name]
+
+
+@contextlib.contextmanager
+def by_papermill(names: Iterable[str], folder: Path) -> Iterator[Stock]:
+    source, outputs = folder / "notebooks", folder / "outputs"
+    shutil.copytree(OF_PAPERMILL, source)
+    (source / "check.txt").touch()  # which one of them looks for
+    for each in names:
+        (outputs / each).parent.mkdir(parents=True, exist_ok=True)
+    given = json.dumps({name: PARAMETERS[name] for name in names})
+    line = [sys.executable, "-c", STOCK, str(source), str(outputs), given]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        yield Stock(source, outputs, process, {})
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
+    with by_papermill([each for each in PARAMETERS if each not in SLOW], tmp_path_factory.mktemp("stock")) as stock:
+        yield stock
+
+
+def told_in(path: Path, *, left_well: bool = False) -> list[Any]:
+    """Give all that a run makes of code cells, however it spells the values that it was given."""
+    told = []
+    for cell in code_cells(path):
+        source, shown = "".join(cell["source"]), outputs(cell)
+        if "injected-parameters" in cell["metadata"].get("tags", ()):
+            source = ast.unparse(ast.parse(source))
+        if left_well:
+            shown = [each for each in shown if each["error"][0] != "SystemExit"]
+        told.append((source, cell["execution_count"], shown))
+    return told
+
+
+def assert_same(name: str, stock: Stock, surroundings: Environment, project: Project) -> None:
+    notebook = stock.notebooks / f"{name}.ipynb"
+    with contextlib.suppress(NbmlopsError):
+        run(project, str(notebook), parameters=PARAMETERS[name], output="cold.ipynb")
+    given = [word for key, value in PARAMETERS[name].items() for word in ("-p", f"{key}={value}")]
+    done = command(surroundings, "run", str(notebook), *given, "-o", "warm.ipynb", "--quiet")
+    assert "cold:" not in done.stderr
+    warmed, cold = jobs.newest(project)
+    ends = [(job.status, job.cell, job.exit_code, job.message) for job in (cold, warmed)]
+    assert ends[0] == ends[1]
+    assert told_in(project.root / "warm.ipynb") == told_in(project.root / "cold.ipynb")
+
+    error = NAMED.get(name, stock.error(name))
+    assert (cold.status == "FAILED", error in cold.message) == (bool(error), True)
+    of_papermill = told_in(stock.outputs / f"{name}.ipynb", left_well=name in LEAVES_WELL)
+    assert of_papermill == told_in(project.root / "cold.ipynb")
+
+
+@pytest.mark.parametrize("name", [each for each in PARAMETERS if each not in SLOW])
+def test_a_notebook_of_papermill_ends_and_shows_the_same_by_its_own_engine_and_cold_and_warm(
+    warm: subprocess.Popen[bytes], surroundings: Environment, project: Project, stock: Stock, name: str
+) -> None:
+    assert_same(name, stock, surroundings, project)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_notebook_of_papermill_whose_parameters_cannot_be_read_is_refused_cold_and_warm(
+    warm: subprocess.Popen[bytes], surroundings: Environment, project: Project, name: str
+) -> None:
+    for word in ("--quiet", "--no-warm"):
+        done = command(surroundings, "run", str(OF_PAPERMILL / f"{name}.ipynb"), "-o", "out.ipynb", word)
+        assert (done.returncode, REFUSED[name] in done.stderr, jobs.newest(project)) == (2, True, [])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SLOW)
+def test_a_slow_notebook_of_papermill_does_so_too(
+    warm: subprocess.Popen[bytes], surroundings: Environment, project: Project, tmp_path: Path, name: str
+) -> None:
+    with by_papermill([name], tmp_path) as stock:
+        assert_same(name, stock, surroundings, project)

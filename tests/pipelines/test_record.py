@@ -37,7 +37,7 @@ def began(cell: int) -> Event:
     return {"event": "cell", "cell": cell, "status": "running", "at": 1e9}
 
 
-def ended(cell: int, status: str = "ok", count: int = 1) -> Event:
+def ended(cell: int, status: str = "ok", count: int | None = 1) -> Event:
     return {"event": "cell", "cell": cell, "status": status, "count": count, "seconds": 0.5, "at": 1e9}
 
 
@@ -158,6 +158,13 @@ def test_a_notebook_is_strict_json_whatever_its_outputs_hold(tmp_path: Path) -> 
     first, second = content["cells"][1]["outputs"]
     assert (first["data"]["application/json"], first["metadata"]) == ([None, {"x": None}], {"x": None})
     assert (first["data"]["text/plain"], second["text"]) == ("? and \x00", "?\n")
+
+
+def test_a_blank_cell_takes_no_number_of_the_prompt() -> None:
+    record = Record(as_notebook("", "x / 0"))
+    for event in (began(1), ended(1, count=None), began(2)):
+        record.take(event)
+    assert [each["execution_count"] for each in record.settled("killed")["cells"][1:]] == [None, 1]
 
 
 RUN = (

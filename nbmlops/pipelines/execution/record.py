@@ -62,7 +62,7 @@ class Record:
             self._count += 1
             cell["execution_count"] = self._count  # until its end tells; one that dies has begun as this
             return
-        self._count = event["count"] or self._count
+        self._count = event["count"] or self._count - 1
         self.seconds[index] = event["seconds"]
         cell["execution_count"] = event["count"]
         is_well = status in ("ok", "kept")

@@ -197,7 +197,8 @@ def _executed(cells: "Cells", wanted: list[dict[str, Any]], send: Any, keep: Cal
     for cell in wanted:
         index, began = cell["index"], time.monotonic()
         send(event="cell", cell=index, status="running", at=time.time())
-        ended = cells.run(index, cell["source"], cell["id"])
+        is_blank = not cell["source"].strip()  # front ends send no such cell, and it has no number
+        ended = Ended(None) if is_blank else cells.run(index, cell["source"], cell["id"])
         if os.getpid() != own:  # a process that the cell has forked, and forgotten to end
             _flush()
             os._exit(0)
