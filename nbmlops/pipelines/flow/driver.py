@@ -105,7 +105,7 @@ def run_pipeline(
     if dry_run:
         steps = tuple(StepRun(each.name, each.verdict, each.reason, runs.PLANNED) for each in plan)
         return PipelineRun(name, "", runs.PLANNED, 0.0, due, shown, steps)
-    _refuse_while_it_runs(project, name)
+    _refuse_while_it_runs(project, name, selection)
     given = {"due": due.isoformat(), "parameters": contract.shown(parameters or {}), "selection": plain(selection)}
     begun = jobs.begin(
         project, job=job, name=name, parameters=shown, given=given, resumed=resumed.job if resumed else ""
@@ -207,12 +207,24 @@ def known_of(rows: Sequence[Mapping[str, Any]], files: Files) -> Known:
     return replace(known, by_key=held)
 
 
-def _refuse_while_it_runs(project: Project, name: str) -> None:
-    for job in jobs.newest(project, 20, name=name):
-        if job.status == jobs.RUNNING:
+def _refuse_while_it_runs(project: Project, name: str, selection: Selection) -> None:
+    """Refuse a second run beside one that goes on, unless neither touches the steps of the other."""
+    from nbmlops.ledger.jobs import Jobs
+
+    for row in project.open(Jobs).newest(name=name, status=jobs.RUNNING):
+        job = jobs.find(project, row["id"])
+        other = Selection(**job.given.get("selection", {}))
+        if job.status == jobs.RUNNING and not _are_apart(selection, other):
             raise ConflictError(
                 f"{name} runs already, as job {job.job}.", f"Wait for it, or end it: `cancel {job.job}`"
             )
+
+
+def _are_apart(one: Selection, other: Selection) -> bool:
+    """Tell whether both are of named steps alone, and share none: what they publish is published step by step."""
+    if one.from_ or other.from_ or not (one.only and other.only):
+        return False
+    return {name.partition("[")[0] for name in one.only}.isdisjoint(name.partition("[")[0] for name in other.only)
 
 
 @contextlib.contextmanager
@@ -291,8 +303,10 @@ class Driver:
             raise
         finally:
             seconds = round(time.monotonic() - started, 3)
-            message = next((error.message for error in self.errors.values()), "")
-            jobs.put(self.project, replace(self.job, status=status, duration_s=seconds, message=message))
+            name, error = next(iter(self.errors.items()), ("", None))
+            message, code = (f"Step {name}: {error.message}", error.exit_code) if error else ("", None)
+            ended = replace(self.job, status=status, duration_s=seconds, message=message, exit_code=code)
+            jobs.put(self.project, ended)
         steps = tuple(self.rows[each.name] for each in self.planning.instances)
         return PipelineRun(self.planning.pipeline.name, self.job.job, status, seconds, due, shown, steps)
 
