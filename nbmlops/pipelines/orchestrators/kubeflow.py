@@ -4,7 +4,14 @@ from typing import Any
 
 from nbmlops.pipelines.ci.plan import ascii_json
 from nbmlops.pipelines.flow.graph import ordered
-from nbmlops.pipelines.orchestrators.plan import HEADING, OrchestratorPlan, kubernetes_name
+from nbmlops.pipelines.orchestrators.plan import (
+    HEADING,
+    OrchestratorPlan,
+    kubernetes_name,
+    numbered,
+    refuse_last_day,
+    refuse_stepped_days,
+)
 from nbmlops.secrets import escaped
 
 _SECRETS = "from kfp import kubernetes\n"
@@ -84,8 +91,7 @@ def kubeflow(plan: OrchestratorPlan) -> dict[str, str]:
         "VALUES": _no_placeholder(ascii_json(escaped(plan.run.values))),
         "SECRETS": list(plan.run.secrets),
     }
-    cron = f', cron "0 {plan.run.cron}" in {plan.run.timezone}' if plan.run.cron else ""
-    said = _REMARKS.format(name=name, cron=cron)
+    said = _REMARKS.format(name=name, cron=_recurring(plan) if plan.run.cron else "")
     if plan.run.secrets:
         said += (
             f"# It needs the package kfp-kubernetes, and the keys {', '.join(plan.run.secrets)} of the secret {name}.\n"
@@ -93,6 +99,12 @@ def kubeflow(plan: OrchestratorPlan) -> dict[str, str]:
     imports = f"\nfrom kfp import compiler, dsl\n{_SECRETS if plan.run.secrets else ''}\n"
     text = "".join(f"{name} = {value!a}\n" for name, value in constants.items())
     return {f"{plan.name}_kfp.py": said + imports + text + _PIPELINE}
+
+
+def _recurring(plan: OrchestratorPlan) -> str:
+    refuse_last_day(plan.run.cron, "Kubeflow Pipelines")
+    refuse_stepped_days(plan.run.cron, "Kubeflow Pipelines")
+    return f', cron "0 {numbered(plan.run.cron)}" in {plan.run.timezone}'  # whose first field is seconds
 
 
 def _no_placeholder(text: str) -> str:

@@ -29,7 +29,7 @@ def kubernetes(plan: OrchestratorPlan) -> dict[str, str]:
     """
     name = kubernetes_name(plan.name)
     labels = {"app.kubernetes.io/name": Quoted(name), "app.kubernetes.io/created-by": "nbmlops"}
-    job = {"backoffLimit": 0, "template": {"metadata": {"labels": labels}, "spec": _pod(plan, name)}}
+    job = {"backoffLimit": 0, "template": {"metadata": {"labels": dict(labels)}, "spec": _pod(plan, name)}}
     content = {
         "apiVersion": "batch/v1",
         "kind": "CronJob" if plan.run.cron else "Job",

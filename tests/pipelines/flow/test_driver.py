@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -565,6 +565,45 @@ def test_a_driver_that_is_killed_takes_its_steps_along_and_the_next_does_only_wh
     assert statuses(done) == {"one": "CACHED", "two": "FINISHED"}
     assert [note for note in notes(project) if not note.startswith("pid-")] == ["one", "two", "two", "two-did"]
     assert [job.status for job in jobs.newest(project)] == ["FINISHED", "LOST"]
+
+
+APART = """
+    name = "one"
+    function = "steps:one"
+    ---
+    name = "two"
+    function = "steps:two"
+    matrix = { k = ["a", "b"] }
+"""
+APART_PY = """
+def _meet(own, other):
+    _note(own)
+    open(own, "w").close()
+    while not os.path.exists(other): time.sleep(0.02)
+
+def one(): _meet("one-is-here", "two-a-is-here")
+def two(k): _meet(f"two-{k}-is-here", "one-is-here" if k == "a" else "go")
+"""
+
+
+def test_runs_of_steps_apart_go_on_beside_each_other_and_all_others_are_refused(
+    declare: Declare, run: Run, place: Executor
+) -> None:
+    project = declare(APART, APART_PY)
+    with ThreadPoolExecutor(1) as beside:
+        two = beside.submit(run_pipeline, Project(project.root), "p", only=("two",), executor=place)
+        wait_until(lambda: "two-b-is-here" in notes(project))
+        refused: list[dict[str, Any]] = [{}, {"from_": ("one",)}, {"only": ("one", "two")}, {"only": ("two[k=a]",)}]
+        for selection in refused:
+            with pytest.raises(ConflictError, match="p runs already, as job"):
+                run(project, **selection)
+        one = run_pipeline(project, "p", only=("one",))  # meets two, which goes on
+        assert statuses(one)["one"] == "FINISHED"
+        assert not two.done()
+        (project.root / "go").touch()
+        assert [row.status for row in two.result(30).steps if row.name != "one"] == ["FINISHED", "FINISHED"]
+    assert {row["step"] for row in project.open(Steps).published("p")} == {"one", "two[k=a]", "two[k=b]"}
+    assert set(statuses(run(project)).values()) == {"CACHED"}
 
 
 def test_a_driver_that_is_told_to_end_ends_its_steps_and_says_so(declare: Declare, drive: Drive) -> None:
