@@ -34,12 +34,14 @@ class Result:
     """What a verb returns: a frozen dataclass; a surface shows it.
 
     `subject` is the thing it is about, as the ledger files it, for instance
-    ``model/delays/3``. `headline` says it in one line. `next_step` is a command to type.
+    ``model/delays/3``. `headline` says it in one line. `next_step` is a command to type. One
+    of a verb that writes, but has only looked this time, is `only_seen`: it leaves no event.
     """
 
     headline: ClassVar[Any] = ""
     subject: ClassVar[Any] = ""
     next_step: ClassVar[Any] = ""
+    only_seen: ClassVar[Any] = False
 
 
 class Text(str, Result):
@@ -63,6 +65,18 @@ class Rows(tuple[Row, ...], Result):
     """What a verb that lists returns: a tuple of dataclasses, shown as one table."""
 
     headline = ""
+
+
+class Stream(Result):
+    """What a verb that goes on looking returns: result after result, about one a second, for as long as one asks."""
+
+    headline = ""
+
+    def __init__(self, results: Iterator[Rows[Any]]) -> None:
+        self._results = results
+
+    def __iter__(self) -> Iterator[Rows[Any]]:
+        return self._results
 
 
 # ------------------------------------------------------------------ arguments
@@ -147,7 +161,7 @@ def verb(function: Callable[Concatenate[Project, P], R]) -> Callable[Concatenate
     """Make a typed function a verb: every write and govern call leaves an event, failures included.
 
     The ledger is reached before the verb acts, so that nothing is done without a
-    record. A dry run changes nothing and leaves none.
+    record. A dry run changes nothing and leaves none, nor does a call that only looked.
 
     Examples
     --------
@@ -175,7 +189,8 @@ def verb(function: Callable[Concatenate[Project, P], R]) -> Callable[Concatenate
         except BaseException as exc:
             _record_failure(project, name, arguments, exc, time.monotonic() - started)
             raise
-        _record(project, name, arguments, "ok", result, time.monotonic() - started)
+        if not getattr(result, "only_seen", False):
+            _record(project, name, arguments, "ok", result, time.monotonic() - started)
         return result
 
     return cast(Callable[Concatenate[Project, P], R], recorded)

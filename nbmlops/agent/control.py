@@ -38,6 +38,11 @@ class AgentState(Result):
         return f"project/{self.project}"
 
     @property
+    def only_seen(self) -> bool:
+        """Whether it runs, or does not, as before."""
+        return self.status in ("runs", "off")
+
+    @property
     def next_step(self) -> str:
         """Start it where it does not run."""
         return "agent" if self.status in ("off", "stopped") and self.upcoming else ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops.errors import ConflictError, NotFoundError, StoreError
+from nbmlops.pipelines.duration import spoken
 from nbmlops.project import STATE, Project
 from nbmlops.scrub import scrub
 from nbmlops.tracking.owner import owner_is_dead, owner_tags
@@ -49,11 +50,13 @@ class Job(Result):
     owner: Mapping[str, str] = field(default_factory=dict, metadata=MACHINE_ONLY)
     resumed: str = field(default="", metadata=MACHINE_ONLY)
     exit_code: int | None = field(default=None, metadata=MACHINE_ONLY)
+    kind: str = field(default="job", metadata=MACHINE_ONLY)  # among the rows of `jobs`
 
     @property
     def headline(self) -> str:
         """The job in one line."""
-        return f"{self.name} {self.status}, job {self.job[:8]}"
+        took = f" in {spoken(self.duration_s)}" if self.duration_s and self.status != RUNNING else ""
+        return f"{self.name} {self.status}{took}, job {self.job[:8]}"
 
     @property
     def subject(self) -> str:
@@ -145,7 +148,7 @@ def _job(row: Mapping[str, Any]) -> Job:
     return Job(**{**vars(job), "status": status, "duration_s": duration_s})
 
 
-_COLUMNS = ("job", "name", "status", "began_at")
+_COLUMNS = ("job", "name", "status", "began_at", "kind")
 
 
 # --------------------------------------------------------------------------- files

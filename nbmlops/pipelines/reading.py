@@ -1,33 +1,83 @@
-"""What is known of jobs: the verbs `jobs` and `logs`."""
+"""What is known of jobs, and of what will start some: the verbs `jobs` and `logs`."""
 
-from nbmlops.errors import NotFoundError
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from nbmlops.errors import NotFoundError, UsageError
 from nbmlops.pipelines import jobs as known
 from nbmlops.pipelines import logbook
+from nbmlops.pipelines.duration import spoken
+from nbmlops.pipelines.flow import runs
 from nbmlops.pipelines.jobs import Job
+from nbmlops.pipelines.scheduled import FiringRow, Upcoming, job_name, recent_firings, upcoming
 from nbmlops.project import Project
-from nbmlops.verb import JobRef, Rows, Text, verb
+from nbmlops.verb import MACHINE_ONLY, JobRef, Rows, Stream, Text, verb
+
+N_FIRINGS = 10  # that are listed
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class JobStep:
+    """The newest attempt at a step of a pipeline's job: RUNNING, or how it ended; `began_at` is aware, in UTC."""
+
+    noun: ClassVar[str] = "step"
+
+    job: str
+    pipeline: str
+    step: str
+    status: str
+    began_at: datetime
+    duration_s: float
+    attempt: int
+    message: str = ""
+    run_id: str = ""
+    kind: str = field(default="step", metadata=MACHINE_ONLY)
+
+    @property
+    def headline(self) -> str:
+        """How it is, in one line."""
+        took = "" if self.status in (runs.RUNNING, runs.WAITING) else f" in {spoken(self.duration_s)}"
+        again = f", attempt {self.attempt}" if self.attempt > 1 else ""
+        return f"{self.pipeline} / {self.step} {self.status}{took}{again}, job {self.job[:8]}"
+
+
+Listed = Job | JobStep | Upcoming | FiringRow
 
 
 @verb
-def jobs(project: Project, *, name: str = "", limit: int = 20) -> Rows[Job]:
-    """List headless runs, newest first, with the status that each truly has.
+def jobs(project: Project, *, name: str = "", limit: int = 20, watch: bool = False) -> Rows[Listed] | Stream:
+    """List runs, steps, schedules and firings, each with the state that it truly has.
+
+    Jobs stand first, the newest before the others; behind them the steps of
+    pipelines that go on, and of the newest one; then what runs by itself, the
+    next first; then the newest firings.
 
     Parameters
     ----------
     name
-        Of one notebook alone, by its name without ending.
+        Of one notebook or pipeline alone, a notebook's by its name without ending.
     limit
-        How many.
+        How many jobs.
+    watch
+        Go on showing them as they change, until interrupted.
 
     Returns
     -------
-    Rows of Job
-        LOST is one whose process is gone without a word.
+    Rows of Job, JobStep, Upcoming and FiringRow
+        Each has its `kind`: job, step, schedule, firing. A job that is LOST is one whose process is gone without a
+        word. With `watch` a Stream of them, about one a second.
 
     Raises
     ------
     StoreError
         The ledger is out of reach.
+    UsageError
+        Something asks to watch that could not show it.
 
     Examples
     --------
@@ -42,7 +92,11 @@ def jobs(project: Project, *, name: str = "", limit: int = 20) -> Rows[Job]:
     runs = mlflow.search_runs(experiment_names=[$experiment], max_results=$limit)
     print(runs[["tags.mlflow.source.name", "status", "start_time"]])
     """
-    return Rows(known.newest(project, limit, name=name))
+    if not watch:
+        return _listed(project, name, limit)
+    if project.surface == "rest":
+        raise UsageError("An answer over HTTP cannot go on for ever.", "Ask again, without watch.")
+    return Stream(_watched(project, name, limit))
 
 
 @verb
@@ -94,3 +148,55 @@ def logs(project: Project, job: JobRef | None = None, *, follow: bool = False) -
         logbook.follow(path, project.notify, lambda: known.find(project, found.job).status == known.RUNNING)
         return Text()
     return Text("\n".join(logbook.lines(path)))
+
+
+# -------------------------------------------------------------------- the parts
+def _watched(project: Project, name: str, limit: int) -> Iterator[Rows[Listed]]:
+    while True:
+        yield _listed(project, name, limit)
+        time.sleep(LOOK_S)
+
+
+def _listed(project: Project, name: str, limit: int) -> Rows[Listed]:
+    found = known.newest(project, limit, name=name)
+    schedules = [each for each in upcoming(project) if name in ("", each.name, job_name(each))]
+    firings = _firings(project, name, schedules, min(limit, N_FIRINGS))
+    return Rows[Listed]((*found, *_steps(project, found), *schedules, *firings))
+
+
+def _firings(project: Project, name: str, schedules: Sequence[Upcoming], limit: int) -> Sequence[FiringRow]:
+    if not name:
+        return recent_firings(project, limit)
+    names = {name, *(each.name for each in schedules)}
+    rows = [row for each in names for row in recent_firings(project, limit, name=each)]
+    return sorted(rows, key=lambda row: row.due_at, reverse=True)[:limit]
+
+
+def _steps(project: Project, found: Sequence[Job]) -> Iterator[JobStep]:
+    """Give the steps of pipelines that go on, and of the newest one."""
+    from nbmlops.ledger.steps import Steps
+
+    pipelines = [job for job in found if not job.notebook]
+    for job in pipelines:
+        if job is pipelines[0] or job.status in (runs.RUNNING, runs.WAITING):
+            rows = project.open(Steps).of_job(job.job)
+            n_attempts = Counter(row["step"] for row in rows)
+            newest = {row["step"]: row for row in rows}
+            yield from (_step(job, row, n_attempts[name]) for name, row in newest.items())
+
+
+def _step(job: Job, row: dict[str, Any], attempt: int) -> JobStep:
+    is_left = row["status"] == runs.RUNNING != job.status  # by a driver that is gone
+    began_at = datetime.fromisoformat(row["began_at"])
+    ended_at = datetime.fromisoformat(row["ended_at"]) if row["ended_at"] else datetime.now(UTC)
+    return JobStep(
+        job=row["job"],
+        pipeline=row["pipeline"],
+        step=row["step"],
+        status=known.LOST if is_left else row["status"],
+        began_at=began_at,
+        duration_s=round((ended_at - began_at).total_seconds(), 3),
+        attempt=attempt,
+        message=str(row["error"].get("message", "")),
+        run_id=row["run_id"],
+    )

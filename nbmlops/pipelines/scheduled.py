@@ -1,10 +1,10 @@
 """What a project runs by itself, and when next: read from nbmlops.toml and the ledger; nothing is started here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 from nbmlops import secrets
 from nbmlops.errors import NbmlopsError, UsageError
@@ -13,6 +13,7 @@ from nbmlops.pipelines.flow.problems import Notes, refuse
 from nbmlops.pipelines.flow.timing import Timing, notebook_schedule, timing_of
 from nbmlops.pipelines.schedule import next_firings, parsed
 from nbmlops.project import Project, Settings
+from nbmlops.verb import MACHINE_ONLY
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,40 @@ class Scheduled:
 class Upcoming:
     """What runs next by itself: `next_at` is aware and in the schedule's zone, None without a clock or while paused."""
 
+    noun: ClassVar[str] = "schedule"
+
     name: str
     target: str
     next_at: datetime | None
     paused: bool
     schedule: str
-    triggers: tuple[str, ...]
+    timezone: str = ""
+    triggers: tuple[str, ...] = ()
     last: str = ""  # how its newest firing went
     problem: str = ""  # why it never runs, as it is declared
+    kind: str = field(default="schedule", metadata=MACHINE_ONLY)  # among the rows of `jobs`
+
+    @property
+    def headline(self) -> str:
+        """When it runs next, in one line."""
+        clock = [f"at {worded(self.next_at)}"] if self.next_at else []
+        when = self.problem or " and ".join([*clock, *(f"on {each}" for each in self.triggers)])
+        return f"schedule {self.name}: {'paused' if self.paused else when}"
+
+    @staticmethod
+    def listed(rows: "Sequence[Upcoming]") -> list[tuple[str, list[Any]]]:
+        """Choose the columns of a list; times are shown in their own zone."""
+        names = ("name", "target", "schedule", "timezone", "triggers", "paused", "last", "problem")
+        columns: list[tuple[str, list[Any]]] = [(name, [getattr(row, name) for row in rows]) for name in names]
+        next_ones = [worded(row.next_at) if row.next_at else "" for row in rows]
+        return [*columns[:2], ("next", next_ones), *columns[2:]]
 
 
 @dataclass(frozen=True)
 class FiringRow:
     """One firing, as it is listed: `cause` is the clock or a trigger; `due_at` and `ended_at` are aware, in UTC."""
+
+    noun: ClassVar[str] = "firing"
 
     schedule: str
     due_at: datetime
@@ -56,6 +78,13 @@ class FiringRow:
     ended_at: datetime | None = None
     exit_code: int | None = None
     reason: str = ""
+    kind: str = field(default="firing", metadata=MACHINE_ONLY)  # among the rows of `jobs`
+
+    @property
+    def headline(self) -> str:
+        """What became of it, in one line."""
+        job = f", job {self.job[:8]}" if self.job else ""
+        return f"firing of {self.schedule}, {self.cause}, due {self.due_at:%Y-%m-%d %H:%M} UTC: {self.state}{job}"
 
 
 def declared_in(settings: Settings) -> tuple[dict[str, Scheduled], dict[str, str]]:
@@ -107,7 +136,7 @@ def upcoming(project: Project) -> tuple[Upcoming, ...]:
     ledger = project.open(Schedules)
     paused = ledger.paused()
     listed = [_upcoming(each, each.name in paused, _last(ledger, each.name)) for each in found.values()]
-    listed += [Upcoming(name, "", None, name in paused, "", (), problem=why) for name, why in wrong.items()]
+    listed += [Upcoming(name, "", None, name in paused, "", problem=why) for name, why in wrong.items()]
     latest = datetime.max.replace(tzinfo=UTC)
     return tuple(sorted(listed, key=lambda each: ((each.next_at or latest).astimezone(UTC), each.name)))
 
@@ -146,7 +175,20 @@ def _upcoming(each: Scheduled, paused: bool, last: str) -> Upcoming:
     timing = each.timing
     is_timed = bool(timing.schedule) and not paused
     times = next_firings(timing.schedule, timing.timezone, datetime.now(UTC), 1) if is_timed else ()
-    return Upcoming(each.name, each.target, next(iter(times), None), paused, timing.schedule, timing.on, last)
+    zone = timing.timezone if timing.schedule else ""
+    return Upcoming(each.name, each.target, next(iter(times), None), paused, timing.schedule, zone, timing.on, last)
+
+
+def worded(moment: datetime) -> str:
+    """Word an aware time in its own zone.
+
+    Examples
+    --------
+    >>> from zoneinfo import ZoneInfo
+    >>> worded(datetime(2026, 3, 29, 3, tzinfo=ZoneInfo("Europe/Vienna")))
+    'Sun 2026-03-29 03:00 CEST'
+    """
+    return f"{moment:%a %Y-%m-%d %H:%M %Z}"
 
 
 # ------------------------------------------------------------------- reading
@@ -175,7 +217,7 @@ def _refuse_an_open_door(settings: Settings) -> None:
         raise UsageError("webhook needs a port from 1 to 65535.", "Add [agent] port = 8377")
 
 
-def job_name(each: Scheduled) -> str:
+def job_name(each: Scheduled | Upcoming) -> str:
     """Name the job that it becomes: a notebook's is the notebook's own."""
     return PurePath(each.target).stem if each.target.endswith(".ipynb") else each.target
 

@@ -16,7 +16,7 @@ from nbmlops.pipelines.flow import checks, edit
 from nbmlops.pipelines.flow.edit import Edit, Wish
 from nbmlops.pipelines.flow.references import references_in
 from nbmlops.pipelines.schedule import next_firings
-from nbmlops.pipelines.scheduled import Scheduled, declared_in, scheduled
+from nbmlops.pipelines.scheduled import Scheduled, declared_in, scheduled, worded
 from nbmlops.project import FILE, KEYS, Project, Settings, check_keys
 from nbmlops.verb import MACHINE_ONLY, AnyRef, Pairs, Result, verb
 
@@ -41,7 +41,7 @@ class FiringTime:
         >>> FiringTime.of(datetime(2026, 3, 29, 3, tzinfo=ZoneInfo("Europe/Vienna"))).local
         'Sun 2026-03-29 03:00 CEST'
         """
-        return cls(f"{moment:%a %Y-%m-%d %H:%M %Z}", f"{moment.astimezone(UTC):%a %Y-%m-%d %H:%M} UTC", moment)
+        return cls(worded(moment), f"{moment.astimezone(UTC):%a %Y-%m-%d %H:%M} UTC", moment)
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class ScheduleCard(Result):
     changes: tuple[Line, ...] = ()
     difference: str = field(default="", metadata=MACHINE_ONLY)
     dry_run: bool = False
+    as_before: bool = field(default=False, metadata=MACHINE_ONLY)  # nothing was to be changed
 
     @property
     def headline(self) -> str:
@@ -80,6 +81,11 @@ class ScheduleCard(Result):
     def subject(self) -> str:
         """How the ledger files it."""
         return f"schedule/{self.name}"
+
+    @property
+    def only_seen(self) -> bool:
+        """Whether somebody has only looked at it."""
+        return self.as_before
 
     @property
     def next_step(self) -> str:
@@ -183,7 +189,7 @@ def schedule(
         parameters=_typed(project, place, parameters) if parameters else None,
     )
     if wish == Wish():
-        return _card(project, _known(project, place))
+        return replace(_card(project, _known(project, place)), as_before=True)
     with _alone(project):
         edited = edit.scheduled(_text(project), place, wish, name)
         settings = _as_edited(project.settings, edited)

@@ -86,9 +86,11 @@ class NbmlopsMagics(Magics):
         return self._projects[key]
 
     def _run(self, line: str, cell: str | None) -> Any:
+        from nbmlops.surfaces import watching
         from nbmlops.surfaces.call import perform, split
         from nbmlops.surfaces.overview import overview
         from nbmlops.surfaces.parse import INTO, OPTIONS, help_text
+        from nbmlops.verb import Stream
 
         words = _words(line)
         if words in ([], ["help"], ["--help"], ["-h"]):
@@ -104,6 +106,8 @@ class NbmlopsMagics(Magics):
         if cell is not None and not call.options["show_code"]:  # a cell as text, as exported notebooks have it
             return self.shell.run_cell(f"%%mlops {line}\n{cell}").raise_error()
         result = perform(call, project)
+        if isinstance(result, Stream):
+            return watching.watch(result, print, as_json=call.options["json"], on_a_page=hasattr(self.shell, "kernel"))
         if call.arguments.get("live"):
             self._live(project, result, call.arguments["live"])
         if call.options["into"]:

@@ -29,7 +29,7 @@ OPTIONS = (
     _flag("show_code", "Print the plain MLflow or papermill code that this stands for, and do nothing."),
     _flag("traceback", "Show the whole traceback of an error."),
 )
-_WITHOUT_A_RESULT = ("quiet", "show_code")
+_WITHOUT_A_RESULT = ("quiet", "show_code", "watch")
 INTO = inspect.Parameter(
     "into",
     inspect.Parameter.KEYWORD_ONLY,
@@ -89,7 +89,7 @@ def check(words: Sequence[str]) -> None:
     """
     name, *rest = words
     call = parse(name, rest)
-    if asked := [option for option in _WITHOUT_A_RESULT if call.options[option]]:
+    if asked := [option for option in _WITHOUT_A_RESULT if (call.options | call.arguments).get(option)]:
         raise UsageError(f"With --{asked[0].replace('_', '-')} there is no result to read.", "Leave it out.")
 
 

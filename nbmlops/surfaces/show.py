@@ -145,8 +145,7 @@ def spelled(words: str, prefix: str) -> str:
 def card_of(result: Any) -> Card:
     """Reduce a result to a card: its one-line verdict, facts, tables and next step."""
     if isinstance(result, Rows):
-        head = result.headline or (_counted(result) if result else "Nothing yet.")
-        return Card(head, tables=[_table("", result)] if result else [])
+        return _listing(result)
     if not dataclasses.is_dataclass(result):
         return Card(cell(result))
     facts, tables = [], []
@@ -158,6 +157,16 @@ def card_of(result: Any) -> Card:
         else:
             facts.append((_words(name), cell(value, name)))
     return Card(cell(getattr(result, "headline", "")), facts, tables, cell(getattr(result, "next_step", "")))
+
+
+def _listing(rows: Rows[Any]) -> Card:
+    """Show rows of one type as one table, and those of several as one for each, counted in its title."""
+    groups = [tuple(each) for _, each in itertools.groupby(rows, key=type)]
+    if len(groups) > 1:
+        return Card(cell(rows.headline), tables=[_table(_counted(each), each) for each in groups])
+    return Card(
+        rows.headline or (_counted(rows) if rows else "Nothing yet."), tables=[_table("", rows)] if rows else []
+    )
 
 
 def cell(value: Any, name: str = "") -> str:
@@ -258,7 +267,8 @@ def _listed(rows: Sequence[Any]) -> list[tuple[str, list[Any]]]:
 
 
 def _counted(rows: Sequence[Any]) -> str:
-    noun = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(rows[0]).__name__).lower()
+    kind = type(rows[0])
+    noun = getattr(kind, "noun", "") or re.sub("(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
     return counted(len(rows), noun)
 
 

@@ -75,6 +75,13 @@ def test_a_dry_run_shows_the_difference_and_writes_nothing(project: Project, tra
     assert project.open(Ledger).events() == []
 
 
+def test_who_only_looks_at_a_schedule_leaves_no_event(project: Project, train: Path) -> None:
+    schedule(project, str(train), "@daily")
+    before = project.open(Ledger).events()
+    assert schedule(project, "train").headline == "train runs at @daily in UTC"
+    assert project.open(Ledger).events() == before
+
+
 def test_a_pipeline_gets_its_schedule_in_its_own_table(project: Project, train: Path) -> None:
     path = project.root / "nbmlops.toml"
     path.write_text(path.read_text() + PIPELINE)

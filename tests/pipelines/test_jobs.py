@@ -1,0 +1,120 @@
+"""`jobs`: runs, their steps, what will run by itself and what was fired, each with the state that it truly has."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from nbmlops.errors import UsageError
+from nbmlops.ledger.schedules import FINISHED, STARTED, Firing, Schedules, stamp
+from nbmlops.ledger.steps import Publication, Steps
+from nbmlops.pipelines import jobs as known
+from nbmlops.pipelines.jobs import Job
+from nbmlops.pipelines.reading import JobStep, jobs
+from nbmlops.pipelines.scheduled import FiringRow, Upcoming
+from nbmlops.project import Project
+from nbmlops.surfaces.show import text
+
+MONTHLY = """
+[pipelines.monthly]
+schedule = "30 2 * * *"
+timezone = "Europe/Vienna"
+on = ["file:*.csv"]
+[[pipelines.monthly.steps]]
+name = "a"
+verb = "status"
+[schedules.nightly]
+notebook = "notebooks/train.ipynb"
+schedule = "@daily"
+"""
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def lived(project: Project) -> Project:
+    """A project with a run of a notebook, and one of a pipeline that goes on; schedules, one paused; two firings."""
+    path = project.root / "nbmlops.toml"
+    path.write_text(path.read_text() + MONTHLY)
+    train = known.begin(project, job="a" * 12, name="train", notebook="notebooks/train.ipynb")
+    known.put(project, replace(train, status="FAILED", duration_s=3.0))
+    known.begin(project, job="b" * 12, name="monthly")
+    steps, ledger = project.open(Steps), project.open(Schedules)
+    first = steps.claim("monthly", "month[1]", job="b" * 12, key="k")
+    steps.end(first, "FAILED", error={"message": "no flights"})
+    again = steps.claim("monthly", "month[1]", job="b" * 12, key="k")
+    steps.publish(again, Publication("k", {}, {}, {}))
+    steps.claim("monthly", "best", job="b" * 12, key="k")
+    ledger.pause("nightly", NOON)
+    for name, job in (("monthly", "b" * 12), ("nightly", "a" * 12)):
+        ledger.claim(Firing(name, stamp(NOON), stamp(NOON), "CLAIMED", 1, {}, job))
+        ledger.start(name, stamp(NOON), 1, {}, stamp(NOON))
+    ledger.end("nightly", stamp(NOON), 1, FINISHED, ended_at=stamp(NOON), exit_code=0, reason="")
+    return project
+
+
+def test_jobs_stand_first_then_steps_schedules_and_firings(lived: Project) -> None:
+    rows = jobs(lived)
+    assert [type(row) for row in rows] == [Job, Job, JobStep, JobStep, Upcoming, Upcoming, FiringRow, FiringRow]
+    assert [row.kind for row in rows] == ["job"] * 2 + ["step"] * 2 + ["schedule"] * 2 + ["firing"] * 2
+    assert [row.headline for row in rows[:4]] == [
+        "monthly RUNNING, job bbbbbbbb",
+        "train FAILED in 3s, job aaaaaaaa",
+        f"monthly / month[1] FINISHED in {rows[2].headline.split()[5]} attempt 2, job bbbbbbbb",
+        "monthly / best RUNNING, job bbbbbbbb",
+    ]
+    assert rows[0].duration_s > rows[3].duration_s > 0
+    assert [(row.schedule, row.state) for row in rows[6:]] == [("nightly", FINISHED), ("monthly", STARTED)]
+
+
+def test_a_schedule_shows_its_next_time_in_its_zone_and_that_it_is_paused(lived: Project) -> None:
+    monthly, nightly = (row for row in jobs(lived) if isinstance(row, Upcoming))
+    assert monthly.next_at is not None
+    assert monthly.next_at.tzname() in ("CET", "CEST")
+    assert (monthly.timezone, monthly.triggers, monthly.paused) == ("Europe/Vienna", ("file:*.csv",), False)
+    assert (nightly.next_at, nightly.paused, nightly.last) == (None, True, FINISHED)
+    assert nightly.headline == "schedule nightly: paused"
+    shown = text(jobs(lived))
+    assert all(title in shown for title in ("2 jobs", "2 steps", "2 schedules", "2 firings"))
+    assert f"{monthly.next_at:%a %Y-%m-%d %H:%M %Z}" in shown
+
+
+def test_a_name_chooses_its_jobs_steps_schedules_and_firings(lived: Project) -> None:
+    assert [row.kind for row in jobs(lived, name="train")] == ["job", "schedule", "firing"]
+    assert [row.kind for row in jobs(lived, name="monthly")] == ["job", "step", "step", "schedule", "firing"]
+    assert jobs(lived, name="nobody") == ()
+    assert [row.kind for row in jobs(lived, limit=1)].count("job") == 1
+
+
+def test_a_step_whose_driver_is_gone_is_lost_with_it(lived: Project) -> None:
+    (driver,) = (row for row in jobs(lived) if isinstance(row, Job) and row.status == "RUNNING")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    known.put(lived, replace(driver, owner={**driver.owner, "nbmlops.pid": str(gone.pid)}))
+    rows = jobs(lived, name="monthly")
+    assert [row.status for row in rows if isinstance(row, Job | JobStep)] == ["LOST", "FINISHED", "LOST"]
+
+
+def test_what_watches_sees_what_changes(lived: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbmlops.pipelines.reading.LOOK_S", 0.0)
+    looks = iter(jobs(lived, name="monthly", watch=True))
+    assert next(looks)[0].status == "RUNNING"
+    known.put(lived, replace(known.find(lived, "b"), status="FINISHED"))
+    assert next(looks)[0].status == "FINISHED"
+
+
+def test_an_answer_over_http_does_not_go_on_for_ever(lived: Project) -> None:
+    with pytest.raises(UsageError, match="cannot go on"):
+        jobs(Project(lived.root, surface="rest"), watch=True)
+
+
+def test_watching_imports_no_mlflow_and_costs_little(lived: Project) -> None:
+    code = (
+        "import sys, time; from nbmlops.project import Project; from nbmlops.pipelines.reading import jobs\n"
+        "looks = iter(jobs(Project(sys.argv[1]), watch=True)); next(looks); began = time.process_time()\n"
+        "next(looks); next(looks)\n"
+        "assert time.process_time() - began < 0.5, time.process_time() - began\n"
+        "assert not {'mlflow', 'pandas', 'sklearn', 'papermill'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(lived.root)], check=True, timeout=120)
