@@ -3,6 +3,6 @@
 from nbmlops.pipelines.warm.server import serve
 
 if __name__ == "__main__":
-    from nbmlops.surfaces.cli import here
+    from nbmlops.surfaces.terminal import here
 
     serve(here)

@@ -296,3 +296,28 @@ def test_a_folder_that_others_may_enter_is_refused(runtime: Path, monkeypatch: p
     with pytest.raises(PermissionError):
         place.socket_path()
     assert client.run(["run", "no.ipynb"]) is None
+
+
+REHEARSED = """
+import logging, os, sys, threading
+from pathlib import Path
+from nbmlops.pipelines.warm.preload import preload
+place, before = Path(sys.argv[1]), dict(os.environ)
+preload(place)
+assert threading.active_count() == 1, threading.enumerate()
+assert not any(place.iterdir()), list(place.iterdir())
+open_files = {os.path.realpath(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")}
+assert not [each for each in open_files if str(place) in each or each.endswith(".db")], open_files
+assert not logging.getLogger().handlers, logging.getLogger().handlers
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+assert not SqlAlchemyStore._engine_map
+import mlflow
+assert mlflow.active_run() is None
+"""
+
+
+def test_what_a_server_does_beforehand_leaves_nothing_but_caches(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-Xfrozen_modules=off", "-c", REHEARSED, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

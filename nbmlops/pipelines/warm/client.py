@@ -8,13 +8,11 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-from nbmlops.pipelines.execution import guard
 from nbmlops.pipelines.warm import place
 
 MODULE = "nbmlops.surfaces.warm"
@@ -80,6 +78,8 @@ def leave_one(environment: Mapping[str, str]) -> None:
     """Start a server for the commands to come, if there is none; it inherits nothing of ours but the environment."""
     with contextlib.suppress(OSError, PermissionError), contextlib.suppress(ConnectionRefusedError), _connected():
         return
+    import subprocess
+
     with contextlib.suppress(OSError):
         subprocess.Popen(
             [sys.executable, *OPTIONS, "-m", MODULE],
@@ -145,6 +145,8 @@ def _followed(connection: socket.socket) -> int:
 
 
 def _await_end(pid: int) -> None:
+    from nbmlops.pipelines.execution import guard
+
     with contextlib.suppress(OSError):  # it has ended already
         process = os.pidfd_open(pid)
         guard.readable([process], LAST_S)

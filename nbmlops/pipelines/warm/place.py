@@ -1,4 +1,4 @@
-"""Where a warm server listens, and how a request to it is worded; nothing but Python's own library."""
+"""Where a warm server listens, and how a request to it is worded; with little of Python's own library."""
 
 import hashlib
 import os
@@ -6,8 +6,6 @@ import site
 import socket
 import struct
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 OFF = "NBMLOPS_WARM"  # ``off``: neither ask a server nor leave one behind
@@ -17,21 +15,28 @@ _INSTALLED = (".dist-info", ".egg-info", ".pth", ".egg-link")
 _LENGTH = struct.Struct("!I")
 
 
-def socket_path() -> Path:
+def socket_path() -> str:
     """Name the socket of this user's server for this interpreter and what is installed in it.
 
     Its folder is this user's alone: who may connect may run commands.
     """
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
     name = f"warm-{_installation()}"
-    folder = Path(runtime, "nbmlops") if runtime else Path(tempfile.gettempdir(), f"nbmlops-{os.getuid()}")
-    if len(os.fsencode(folder / name)) > LONGEST:
-        folder = Path(f"/tmp/nbmlops-{os.getuid()}")  # noqa: S108  # made for this user alone, and looked at below
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    owner = folder.lstat()
+    folder = _folder()
+    if len(os.fsencode(os.path.join(folder, name))) > LONGEST:
+        folder = f"/tmp/nbmlops-{os.getuid()}"  # noqa: S108  # made for this user alone, and looked at below
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    owner = os.lstat(folder)
     if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
         raise PermissionError(f"{folder} is not this user's alone")
-    return folder / name
+    return os.path.join(folder, name)
+
+
+def _folder() -> str:
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return os.path.join(runtime, "nbmlops")
+    import tempfile
+
+    return os.path.join(tempfile.gettempdir(), f"nbmlops-{os.getuid()}")
 
 
 def _installation() -> str:

@@ -20,13 +20,19 @@ MODULES = (
     "pandas.io.formats.string",
     "pyarrow",
     "pyarrow.pandas_compat",
+    "pyarrow.vendored.version",
     "sqlalchemy.dialects.sqlite",
     "scipy.stats",
     "scipy.sparse.linalg",
     "sklearn.datasets.data",
     "sklearn.datasets.descr",
-    "narwhals.stable.v2",
+    "bdb",
+    "narwhals._interchange.dataframe",
     "narwhals._pandas_like.dataframe",
+    "narwhals._pandas_like.namespace",
+    "narwhals._pandas_like.selectors",
+    "narwhals.stable.v2",
+    "narwhals.stable.v2._namespace",
     "matplotlib.figure",
     "sklearn.calibration",
     "sklearn.compose",
@@ -64,7 +70,7 @@ MODULES = (
     "nbmlops.pipelines.verbs",
     "nbmlops.registry.verbs",
     "nbmlops.surfaces.call",
-    "nbmlops.surfaces.cli",
+    "nbmlops.surfaces.terminal",
     "nbmlops.surfaces.magic",
     "nbmlops.surfaces.parse",
     "nbmlops.surfaces.show",
@@ -127,8 +133,11 @@ class Preloaded:
         return next((path for path, stamp in self.files.items() if _stamp(path) != stamp), "")
 
 
-def preload() -> Preloaded:
-    """Import everything, with an IPython shell at hand, which some modules look for."""
+def preload(rehearsal: Path) -> Preloaded:
+    """Import everything, with an IPython shell at hand, which some modules look for.
+
+    `rehearsal` is a folder for what it takes to try it out.
+    """
     from nbmlops.pipelines.execution import worker
 
     before = dict(os.environ)
@@ -143,10 +152,13 @@ def preload() -> Preloaded:
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
         from nbmlops.pipelines import page
+        from nbmlops.pipelines.warm.rehearsal import rehearse
         from nbmlops.tracking.capture import environment
 
         environment.lock()
         page.prepare()
+    with worker.ready[0].shell.builtin_trap:
+        rehearse(worker.ready[0].shell, rehearsal)
     files = {file: _stamp(file) for module in list(sys.modules.values()) if (file := _file(module))}
     gc.collect()
     gc.freeze()  # what is here stays: a collection in a fork need not touch, and so copy, it

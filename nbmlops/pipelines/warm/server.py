@@ -21,6 +21,7 @@ from nbmlops.pipelines.warm import place
 from nbmlops.pipelines.warm.preload import Preloaded, preload
 
 IDLE_S = 1800.0  # without a command, after which a server ends
+FRESH_S = 0.5  # that a look at the files of what was imported holds
 LOOK_S = 60.0  # between two looks whether it is still the server of its socket
 
 Main = Callable[[Sequence[str]], int]
@@ -34,13 +35,13 @@ def serve(main: Main) -> None:
     main
         The command line: takes its words, gives an exit code.
     """
-    path = place.socket_path()
+    path = Path(place.socket_path())
     with open(f"{path}.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # there is one
             return
-        server = Server(main, preload(), [lock])
+        server = Server(main, preload(path.parent), [lock])
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         with socket.socket(socket.AF_UNIX) as listening:
@@ -64,6 +65,7 @@ class Server:
     clients: dict[int, socket.socket] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=place.limits)
     used_at: float = field(default_factory=time.monotonic)
+    looked_at: float = float("-inf")
 
     def run(self, listening: socket.socket, path: Path) -> None:
         """Take commands, pass signals on, and tell ends; returns when it is time to end."""
@@ -76,7 +78,7 @@ class Server:
             ready.register(listening, selectors.EVENT_READ)
             ready.register(wake_read, selectors.EVENT_READ)
             while self.clients or (
-                time.monotonic() - self.used_at < IDLE_S and path.exists() and path == place.socket_path()
+                time.monotonic() - self.used_at < IDLE_S and path.exists() and str(path) == place.socket_path()
             ):
                 for key, _ in ready.select(LOOK_S):
                     if key.fileobj is listening:
@@ -97,7 +99,7 @@ class Server:
         try:
             message, fds = place.receive(connection, 4)
             request = json.loads(message)
-            changed = self.preloaded.changed()
+            changed = self._changed()
             reason = f"{changed} has changed" if changed else self._otherwise(request)
             place.send(connection, f"cold: {reason}".encode() if reason else place.GO)
             is_meant = not reason and connection.recv(len(place.GO)) == place.GO
@@ -109,6 +111,13 @@ class Server:
             return not changed or bool(self.clients)
         self._fork(connection, request, fds, ready)
         return True
+
+    def _changed(self) -> str:
+        """Name a file that has changed; thousands are looked at, so not anew for each of many commands in a row."""
+        if time.monotonic() - self.looked_at < FRESH_S:
+            return ""
+        self.looked_at = time.monotonic()
+        return self.preloaded.changed()
 
     def _otherwise(self, request: dict[str, Any]) -> str:
         """Say what would be otherwise for a command here than at its client's; empty when nothing would."""
