@@ -79,9 +79,10 @@ def unit_text(text: str) -> str:
     Raises
     ------
     UsageError
-        It holds a line's end or another control character, which no unit file can.
+        It holds a line's end or another control character, which no unit file can, or ends in a backslash, which would
+        join the next line to it, or in a space, which would be lost.
     """
-    if not text.isprintable():
+    if not text.isprintable() or text != text.strip() or text.endswith("\\"):
         raise UsageError(f"{text!r} cannot stand in a unit file.", "Rename it.")
     return text.replace("%", "%%")
 
