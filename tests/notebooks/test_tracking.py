@@ -1,9 +1,6 @@
 """The notebook of tracking, run headlessly in a fresh project; its runs read with plain MLflow."""
 
-import os
 import re
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +10,10 @@ import mlflow
 import nbformat
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "example_notebooks"
+from tests.pipelines.test_warm import Environment
+
+from .conftest import cold, example_project, lasting, ran
+
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -37,22 +37,8 @@ class Day:
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
-    folder = tmp_path_factory.mktemp("tracking") / "flights"
-    folder.mkdir()
-    (folder / "nbmlops.toml").touch()
-    for name in ("06_tracking.ipynb", "flights.py"):
-        shutil.copy(EXAMPLES / name, folder)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NBMLOPS_", "MLFLOW_", "CI"))}
-    command = [sys.executable, "-m", "nbmlops.surfaces.cli", "run", "06_tracking.ipynb", "-o", "out.ipynb"]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**kept, "IPYTHONDIR": str(folder / "ipython"), "CI": "true"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    folder = example_project(tmp_path_factory.mktemp("tracking") / "flights", "06_tracking.ipynb")
+    ran(folder, "06_tracking.ipynb", cold() | {"IPYTHONDIR": str(folder / "ipython")})
     store = f"sqlite:///{folder}/.nbmlops/mlflow.db"
     return Day(folder, _printed(folder / "out.ipynb"), mlflow.MlflowClient(store, store))
 
@@ -100,3 +86,9 @@ def test_the_store_that_is_away_is_told_of_and_nobody_waits(day: Day) -> None:
 def test_it_leaves_no_journal_and_small_outputs(day: Day) -> None:
     assert list((day.folder / ".nbmlops" / "journal").glob("*.jsonl")) == []
     assert (day.folder / "out.ipynb").stat().st_size < 100_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a warm server is for Linux")
+def test_it_shows_the_same_through_a_warm_server(day: Day, warm: Environment, tmp_path: Path) -> None:
+    folder = example_project(tmp_path / "flights", "06_tracking.ipynb")
+    assert lasting(ran(folder, "06_tracking.ipynb", warm)) == lasting(day.folder / "out.ipynb")

@@ -55,16 +55,22 @@ def runtime() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(scope="module")
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """What all commands of this file have in common; a home of their own."""
-    home = tmp_path_factory.mktemp("home")
+@contextlib.contextmanager
+def a_home(home: Path) -> Iterator[Environment]:
+    """Give the environment of commands that have a home of their own."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
     names = ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")
     for name in names:
         (home / name).mkdir(mode=0o700)
     with tempfile.TemporaryDirectory(prefix="nbmlops-", dir="/tmp") as short:
         yield kept | {name: str(home / name) for name in names} | {"NBMLOPS_SENDER": "off", "XDG_RUNTIME_DIR": short}
+
+
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """What all commands of this file have in common."""
+    with a_home(tmp_path_factory.mktemp("home")) as environment:
+        yield environment
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,65 @@
+"""The life cycle's example notebooks, run cold and through a warm server: they show the same."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.test_warm import Environment
+
+from .conftest import COMMAND, example_project, lasting, ran
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="a warm server is for Linux"),
+    pytest.mark.timeout(300),
+]
+# In the order in which each needs those before it; 06 and 08 are compared where they are looked at.
+NAMES = ("01_extract", "02_train", "03_promote", "04_deploy", "05_drift", "07_month")
+GATE = """
+[gates.default]
+target = "late"
+data = "data/holdout.parquet"
+metrics.roc_auc = { min = 0.6 }
+"""
+
+
+# One process runs all, which saves half a minute; the cells of each have a process of their own, which is started anew.
+COLD = """\
+import sys
+from nbmlops.surfaces.cli import here
+sys.exit(max(here(["run", f"{name}.ipynb", "-o", f"out/{name}.ipynb"]) for name in sys.argv[1:]))"""
+
+
+@contextlib.contextmanager
+def life_cycle(folder: Path, environment: Environment) -> Iterator[Path]:
+    """Give a project with a gate, whose endpoint is taken down afterwards."""
+    example_project(folder, *(f"{name}.ipynb" for name in NAMES))
+    (folder / "nbmlops.toml").write_text(GATE)
+    try:
+        yield folder
+    finally:
+        subprocess.run([*COMMAND, "undeploy", "delays"], cwd=folder, env=environment, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, warm: Environment) -> dict[str, Path]:
+    """Two projects after their life cycle, cold and warm."""
+    off = warm | {"NBMLOPS_WARM": "off"}
+    with life_cycle(tmp_path_factory.mktemp("cold") / "flights", off) as cold:
+        line = [sys.executable, "-c", COLD, *NAMES]
+        done = subprocess.run(line, cwd=cold, env=off, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    with life_cycle(tmp_path_factory.mktemp("warm") / "flights", warm) as warmed:
+        for name in NAMES:
+            ran(warmed, f"{name}.ipynb", warm, f"out/{name}.ipynb")
+    return {"cold": cold, "warm": warmed}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_shows_the_same_cold_and_warm(both: dict[str, Path], name: str) -> None:
+    cold, warm = (lasting(both[mode] / "out" / f"{name}.ipynb") for mode in ("cold", "warm"))
+    assert any(shown for _, shown in cold)
+    assert warm == cold
