@@ -119,7 +119,7 @@ def execute(project: Project, plan: Plan) -> Outcome:
             broken = _heard(plan, _job(project, plan, begun, prepared), trace, worker)
         always.enter_context(undisturbed())
         ending = endings.judged(trace.record, prepared, trace.end, worker, plan, output, broken)
-        ending = _finish(project, begun, plan, trace, ending, pages)
+        ending = _finish(project, begun, plan, trace, ending, worker, pages)
     run = nb.NotebookRun(
         notebook=_named(project, plan.notebook),
         output=str(output),
@@ -229,7 +229,7 @@ def _named(project: Project, notebook: Path) -> str:
 
 # ------------------------------------------------------------------------------ ends
 def _finish(
-    project: Project, begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending, pages: Pages
+    project: Project, begun: Begun, plan: Plan, trace: Trace, ending: endings.Ending, worker: Worker, pages: Pages
 ) -> endings.Ending:
     """Give the run and its output notebook their end; what fails meanwhile never hides why the notebook failed.
 
@@ -238,6 +238,7 @@ def _finish(
     made: list[Path] = []
     try:
         content = _settle(begun, plan, trace, ending)
+        worker.done()
         page = pages.made(begun.output, begun.folder / f"{begun.output.stem}.html")
         profile = [begun.folder / "profile.pstats", begun.folder / "profile.txt"]
         made = [begun.output, *([page] if page else []), *(each for each in profile if each.exists())]

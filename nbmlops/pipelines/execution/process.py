@@ -71,7 +71,7 @@ class Worker:
             self._order(guard.KILL)
             for _event in self._until_gone(time.monotonic() + LAST_S):
                 pass
-        self._order(guard.DONE)
+        self.done()
         self._control.close()
         for each in (self._orders, *self._pipes.values(), *([] if self._guard_fd is None else [self._guard_fd])):
             os.close(each)
@@ -80,6 +80,10 @@ class Worker:
     def keep(self, log: Path) -> None:
         """Name the log of which a notebook is made when this process dies."""
         self._order(guard.KEEP + os.fsencode(log) + b"\0")
+
+    def done(self) -> None:
+        """Say that the notebook is written: the guard may go."""
+        self._order(guard.DONE)
 
     def preload(self, names: Sequence[str]) -> None:
         """Have modules imported while the runner opens its stores."""

@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,6 +63,7 @@ class Server:
     preloaded: Preloaded
     held: list[Any]  # open files that are the server's alone
     clients: dict[int, socket.socket] = field(default_factory=dict)
+    ends: set[int] = field(default_factory=set)  # pipes by which commands tell how they ended
     limits: dict[str, Any] = field(default_factory=place.limits)
     used_at: float = field(default_factory=time.monotonic)
     looked_at: float = float("-inf")
@@ -87,6 +88,8 @@ class Server:
                     elif key.fd == wake_read:
                         with contextlib.suppress(BlockingIOError):
                             os.read(wake_read, 64)
+                    elif key.fileobj == key.fd:
+                        self._hear_end(key.data, key.fd, ready)
                     else:
                         self._pass_on(key.data, key.fileobj, ready)
                 self._reap(ready)
@@ -132,18 +135,23 @@ class Server:
     ) -> None:
         connection.settimeout(None)
         self.used_at = time.monotonic()
+        ends, tells = os.pipe()
         pid = os.fork()
         if pid == 0:
+            _close([ends, *self.ends])
             request["environment"] = {**self.preloaded.left, **request["environment"]}
             _settle_in(request, [*self.held, connection, *self.clients.values()])
             if "words" in request:
-                _be_command(self.main, request, fds)
+                _be_command(self.main, request, fds, tells)
+            os.close(tells)
             _be_worker(fds)
-        _close(fds)
+        _close([*fds, tells])
         self.clients[pid] = connection
+        self.ends.add(ends)
         with contextlib.suppress(OSError):
             place.send(connection, str(pid).encode())
         ready.register(connection, selectors.EVENT_READ, pid)
+        ready.register(ends, selectors.EVENT_READ, pid)
 
     def _pass_on(self, pid: int, connection: Any, ready: selectors.BaseSelector) -> None:
         """Pass a signal on to the command; a client that has gone ends it."""
@@ -159,16 +167,27 @@ class Server:
         if not signums:
             ready.unregister(connection)
 
+    def _hear_end(self, pid: int, ends: int, ready: selectors.BaseSelector) -> None:
+        """Pass on how a command ended as soon as it says so: that its memory is given back takes a while."""
+        code = os.read(ends, 8)
+        ready.unregister(ends)
+        self.ends.remove(ends)
+        os.close(ends)
+        if code:
+            self._tell(pid, int(code), ready)
+
+    def _tell(self, pid: int, code: int, ready: selectors.BaseSelector) -> None:
+        if connection := self.clients.pop(pid, None):
+            with contextlib.suppress(KeyError, ValueError):
+                ready.unregister(connection)
+            with contextlib.suppress(OSError):
+                place.send(connection, str(code).encode())
+            connection.close()
+
     def _reap(self, ready: selectors.BaseSelector) -> None:
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = ended
-                if connection := self.clients.pop(pid, None):
-                    with contextlib.suppress(KeyError, ValueError):
-                        ready.unregister(connection)
-                    with contextlib.suppress(OSError):
-                        place.send(connection, str(os.waitstatus_to_exitcode(status)).encode())
-                    connection.close()
+                self._tell(ended[0], os.waitstatus_to_exitcode(ended[1]), ready)
 
 
 def _settle_in(request: dict[str, Any], of_server: list[Any]) -> None:
@@ -186,8 +205,8 @@ def _settle_in(request: dict[str, Any], of_server: list[Any]) -> None:
     refresh()
 
 
-def _be_command(main: Main, request: dict[str, Any], fds: list[int]) -> NoReturn:
-    """Run a command on the client's own streams."""
+def _be_command(main: Main, request: dict[str, Any], fds: list[int], tells: int) -> NoReturn:
+    """Run a command on the client's own streams; how it ended goes to a pipe."""
     code = 1
     try:
         guard.die_with_parent(signal.SIGTERM)()  # nobody would tell the client of its end, nor us of the client's
@@ -198,7 +217,7 @@ def _be_command(main: Main, request: dict[str, Any], fds: list[int]) -> NoReturn
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     finally:
-        worker.leave(code)
+        worker.leave(code, tells)
 
 
 def _be_worker(fds: list[int]) -> NoReturn:
@@ -232,6 +251,6 @@ def _take_environment(environment: dict[str, str]) -> None:
     os.environ.update(environment)
 
 
-def _close(fds: list[int]) -> None:
+def _close(fds: Iterable[int]) -> None:
     for fd in fds:
         os.close(fd)
