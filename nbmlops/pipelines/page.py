@@ -5,6 +5,7 @@ That process imports nbconvert, which takes a second, while the cells run.
 
 import contextlib
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -79,6 +80,7 @@ def _exporter() -> Any:
 def main() -> None:
     """Get ready, then wait for the two paths."""
     os.nice(10)  # the cells come first
+    gc.disable()  # one page is soon made
     # Most of nbformat's import is this checker of internationalised addresses, which no notebook needs.
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     prepare()

@@ -1,6 +1,7 @@
 """A verb as the shell asks for it: result on stdout, progress and errors on stderr, an exit code by cause."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -15,9 +16,12 @@ from nbmlops.surfaces import progress
 from nbmlops.surfaces.cli import own
 from nbmlops.verb import Stream
 
+GARBAGE = 50_000  # objects between two looks for garbage: of the few that is usual, imports spend a fifth of their time
+
 
 def here(words: Sequence[str]) -> int:
     """Run one verb in this process."""
+    gc.set_threshold(GARBAGE)
     signal.signal(signal.SIGTERM, _terminated)
     try:
         return _main(list(words))
