@@ -81,6 +81,7 @@ class Launcher:
             fence=firing.fence,
             words=resume_words(job) if (job := continued(firing.occasion)) else self.words(each, parameters),
             log=str(log),
+            overlap=_overlap(firing, each),
             environment={
                 DUE: firing.due.astimezone(zone(each.timing.timezone)).isoformat(),
                 jobs.ID: firing.job,
@@ -97,6 +98,13 @@ class Launcher:
                 close_fds=True,
                 start_new_session=True,
             )
+
+
+def _overlap(firing: Firing, each: Scheduled) -> str:
+    """Say what becomes of a firing that finds its pipeline running: what a trigger has seen is never dropped."""
+    if continued(firing.occasion):
+        return ""
+    return each.timing.overlap if firing.is_of_clock else "queue"
 
 
 def parameters_of(each: Scheduled, due: datetime) -> dict[str, Any]:

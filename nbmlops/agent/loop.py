@@ -148,7 +148,8 @@ class Agent:
         """Look at all triggers of what does not run now; what comes during a run starts one afterwards."""
         busy = {firing.schedule for firing in ledger.open_firings()} if any(each.timing.on for each in awake) else set()
         for each in awake:
-            for trigger in each.timing.on if each.name not in busy else ():
+            is_free = bool(each.timing.on) and each.name not in busy and not self._beside(each)
+            for trigger in each.timing.on if is_free else ():
                 key = (each.name, trigger, triggers.place_of(trigger))
                 try:
                     fired = self._pull(ledger, each, key, seen.get(key))
@@ -198,12 +199,17 @@ class Agent:
         """Claim an occasion, and start it where it is ours and its turn."""
         owner, job, claimed_at = self._claim()
         asked = Firing(each.name, occasion, due_at, CLAIMED, 1, owner, job, claimed_at)
-        firing = ledger.claim(asked, overlap=each.timing.overlap, is_late=is_late)
+        firing = ledger.claim(asked, overlap=each.timing.overlap, is_late=is_late, beside=self._beside(each))
         if firing and firing.state == CLAIMED:
             self._launch(firing, each)
         elif firing and firing.state == SKIPPED:
             self.tell(f"{each.name}: {occasion} is skipped: {firing.reason}")
         return firing
+
+    def _beside(self, each: Scheduled) -> str:
+        """Name the run of a pipeline that goes on, whoever has started it; notebooks may run beside each other."""
+        job = jobs.running(self.project, each.target) if each.is_pipeline else None
+        return f"job {job.job}" if job else ""
 
     def _claim(self) -> tuple[dict[str, str], str, str]:
         """Give what a claim bears: its owner, the job that it is to become, and when it was made."""
@@ -222,7 +228,9 @@ class Agent:
 
     def _move_queues(self, ledger: Schedules, awake: set[str], still_open: list[Firing]) -> None:
         for name in dict.fromkeys(each.schedule for each in still_open if each.state == QUEUED):
-            if name in awake and (firing := ledger.take_next(name, owner_tags(), self.clock.now().isoformat())):
+            if name not in awake or self._beside(self.heeded[name]):
+                continue
+            if firing := ledger.take_next(name, owner_tags(), self.clock.now().isoformat()):
                 self._launch(firing, self.heeded[name])
 
     # ------------------------------------------------------------- what was fired

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from nbmlops.errors import NbmlopsError, StoreError
+from nbmlops.errors import ConflictError, NbmlopsError, StoreError
 from nbmlops.ledger.schedules import FAILED, FINISHED, Schedules, stamp
+from nbmlops.pipelines import jobs
 from nbmlops.project import Project
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.owner import owner_tags
@@ -40,6 +41,7 @@ class Order:
     fence: int
     words: tuple[str, ...]
     log: str
+    overlap: str = ""  # what becomes of it where it may not begin beside a run that goes on: skip or queue
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -59,14 +61,23 @@ def main() -> None:
 
 
 def carry_out(order: Order) -> None:
-    """Start the run if the claim still stands, and tell how it ended."""
-    ledger = Project(order.root).open(Schedules)
+    """Start the run if the claim still stands, and tell how it ended, or that it could not begin."""
+    project = Project(order.root)
+    ledger = project.open(Schedules)
     if not ledger.start(*order.claim, owner_tags(), stamp(datetime.now(UTC))):
         return
     code, reason = _run(order, lambda: ledger.beat(*order.claim, owner_tags()))
+    if order.overlap and code == ConflictError.exit_code and not patiently(lambda: _job(project, order)):
+        patiently(lambda: ledger.put_back(*order.claim, queue=order.overlap == "queue", reason=reason))
+        return
     state = FINISHED if code == 0 else FAILED
     ended_at = stamp(datetime.now(UTC))
     patiently(lambda: ledger.end(*order.claim, state, ended_at=ended_at, exit_code=code, reason=reason))
+
+
+def _job(project: Project, order: Order) -> list[jobs.Job]:
+    """Find the job that the run has become, if it has begun."""
+    return jobs.newest(project, job=order.environment[jobs.ID])
 
 
 def _run(order: Order, beat: Callable[[], object]) -> tuple[int, str]:

@@ -86,7 +86,7 @@ class Schedules:
         return cls(project.open(Ledger))
 
     # ----------------------------------------------------------------- claiming
-    def claim(self, firing: Firing, *, overlap: str = "skip", is_late: bool = False) -> Firing | None:
+    def claim(self, firing: Firing, *, overlap: str = "skip", is_late: bool = False, beside: str = "") -> Firing | None:
         """Make an occasion one's own, if it is nobody's yet; None where it is.
 
         Parameters
@@ -97,6 +97,8 @@ class Schedules:
             What becomes of it while a firing of the same schedule goes on: ``skip`` or ``queue``.
         is_late
             Whether it is one of several that are made up after a gap: they wait for each other.
+        beside
+            What else goes on that it may not run beside: a run that a person has started.
 
         Returns
         -------
@@ -106,7 +108,7 @@ class Schedules:
         with self._alone(firing.schedule) as connection:
             if connection.execute(sa.select(FIRINGS.c.state).where(_is(firing))).first():
                 return None
-            before = self._first(connection, firing.schedule, OPEN)
+            before = self._first(connection, firing.schedule, OPEN) or beside
             kept = _placed(firing, before, queue=is_late or overlap == "queue")
             connection.execute(FIRINGS.insert().values(vars(kept)))
             connection.execute(_forgetting(firing.schedule))
@@ -147,6 +149,11 @@ class Schedules:
     def beat(self, schedule: str, occasion: str, fence: int, owner: Mapping[str, str]) -> bool:
         """Give a sign of life of a firing that goes on; one that was taken for lost goes on as well."""
         return self._changed(_running(schedule, occasion, fence), state=STARTED, owner=dict(owner))
+
+    def put_back(self, schedule: str, occasion: str, fence: int, *, queue: bool, reason: str) -> bool:
+        """Queue or skip a firing that was started and found that its run may not begin now."""
+        told = {"state": QUEUED if queue else SKIPPED, "owner": {}, "started_at": "", "reason": reason[:LONGEST_REASON]}
+        return self._changed(_running(schedule, occasion, fence), **told)
 
     def end(
         self, schedule: str, occasion: str, fence: int, state: str, *, ended_at: str, exit_code: int | None, reason: str

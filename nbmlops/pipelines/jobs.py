@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,25 @@ def newest(project: Project, limit: int | None = None, *, name: str = "", job: s
     from nbmlops.ledger.jobs import Jobs
 
     return [_job(row) for row in project.open(Jobs).newest(limit, name=name, job=job)]
+
+
+def running(project: Project, name: str) -> Job | None:
+    """Give a job of a name that truly runs now."""
+    from nbmlops.ledger.jobs import Jobs
+
+    rows = project.open(Jobs).newest(name=name, status=RUNNING)
+    return next((job for job in map(_job, rows) if job.status == RUNNING), None)
+
+
+def renew(project: Project, job: Job) -> None:
+    """Give a sign of life of a job that runs in this process, for those who look from other machines.
+
+    Raises
+    ------
+    StoreError
+        The ledger is out of reach.
+    """
+    put(project, replace(job, owner=owner_tags()))
 
 
 def find(project: Project, job: str) -> Job:

@@ -26,6 +26,11 @@ class Scheduled:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def is_pipeline(self) -> bool:
+        """Whether it is no notebook."""
+        return not self.target.endswith(".ipynb")
+
+    @property
     def clock(self) -> str:
         """Its expression and its zone in one text; empty where only triggers start it."""
         return f"{self.timing.schedule} {self.timing.timezone}" if self.timing.schedule else ""
