@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nbmlops.ledger.database import Ledger
 from nbmlops.pipelines import jobs
 from nbmlops.pipelines.warm import client, place
 from nbmlops.project import Project
@@ -185,6 +186,46 @@ def test_two_commands_at_once_are_two_processes(
     pairs = (["-p", "me=a", "-p", "other=b"], ["-p", "me=b", "-p", "other=a"])
     both = [subprocess.Popen(line_of([*words, *each]), env=surroundings, stderr=subprocess.DEVNULL) for each in pairs]
     assert [each.wait(60) for each in both] == [0, 0]
+
+
+# ------------------------------------------------------------------------ what the client costs
+PIPELINE = """
+[[pipelines.short.steps]]
+name = "only"
+notebook = "notebooks/it.ipynb"
+"""
+HEAVY = {
+    "alembic",
+    "IPython",
+    "mlflow",
+    "nbformat",
+    "numpy",
+    "pandas",
+    "papermill",
+    "pydantic",
+    "sklearn",
+    "sqlalchemy",
+}
+
+
+@pytest.mark.parametrize("what", ["notebooks/it.ipynb", "short"])
+def test_the_client_imports_nothing_heavy_for_the_server_records_the_event(
+    warm: subprocess.Popen[bytes], surroundings: Environment, project: Project, write_notebook: WriteNotebook, what: str
+) -> None:
+    write_notebook("it.ipynb", "open('ran', 'w')")
+    with (project.root / "nbmlops.toml").open("a") as file:
+        file.write(PIPELINE)
+    line = line_of(["run", what])
+    done = subprocess.run(
+        [line[0], "-X", "importtime", *line[1:]], capture_output=True, text=True, env=surroundings, timeout=100
+    )
+    assert (done.returncode, "cold:" in done.stderr) == (0, False), done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "nbmlops.pipelines.warm.client" in imported
+    assert not {name.partition(".")[0] for name in imported} & HEAVY
+    assert len(imported) < 150
+    assert {each.outcome for each in project.open(Ledger).events(verbs=("run",))} == {"ok"}
+    assert (project.root / "notebooks" / "ran").exists()
 
 
 # ---------------------------------------------------------------------------------- ends

@@ -41,7 +41,6 @@ class Worker:
     def __init__(self, *, is_fresh: bool = False) -> None:
         self.timed_out = ""
         self.gone: int | None = None
-        self._job: dict[str, Any] = {}
         self._current = -1
         self._is_ending = False  # it was interrupted: no further cell begins
         self._sessions: set[int] = set()
@@ -91,7 +90,6 @@ class Worker:
 
     def execute(self, job: dict[str, Any], timeout_s: float | None, cell_timeout_s: float | None) -> Iterator[Event]:
         """Hand over the job and give its events as they come, until the process has ended."""
-        self._job = job
         self._send(job)
         if timeout_s is not None:
             self._deadlines["run"] = time.monotonic() + timeout_s
