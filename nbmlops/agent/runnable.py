@@ -107,15 +107,20 @@ def _timed(plan: WorkflowPlan, timing: Timing, asked: Asked) -> WorkflowPlan:
 
 # --------------------------------------------------------------------- secrets
 def _references(pipeline: Pipeline, values: Mapping[str, Any]) -> list[str]:
-    """List the references to secrets that a run of a pipeline resolves."""
+    """List the references to secrets that a run of a pipeline resolves: its own, and those that its steps declare."""
     given = contract.checked(own_parameters(pipeline), {**pipeline.parameters, **values})
-    steps = [each for step in pipeline.steps for each in (step.parameters, step.matrix, _spoken(step.words))]
-    return contract.references([given, *steps])
+    spoken = [word.partition("=")[2] for step in pipeline.steps if step.kind == "verb" for word in step.words]
+    declared = [_read([step.parameters, step.matrix]) for step in pipeline.steps]
+    return contract.references([given, _read(spoken), *declared])
 
 
-def _spoken(words: tuple[str, ...]) -> list[str]:
-    """Read the values among a verb's words, as ``token=env:TOKEN``."""
-    return [secrets.read(word.partition("=")[2]) for word in words]
+def _read(value: Any) -> Any:
+    """Read the texts of a declaration, so that references are told from texts."""
+    if isinstance(value, Mapping):
+        return {name: _read(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_read(each) for each in value]
+    return secrets.read(value) if isinstance(value, str) else value
 
 
 def _variables(references: list[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import nbmlops
 from nbmlops.errors import ConflictError, NotFoundError, UsageError
 from nbmlops.surfaces.cli import main
 from nbmlops.surfaces.python import Operations
@@ -121,3 +122,118 @@ def test_a_notebook_outside_of_the_repository_is_refused(ops: Operations, folder
     outside.write_text((folder / notebook).read_text())
     with pytest.raises(UsageError, match="outside"):
         ops.export(str(outside), to="github")
+
+
+# ------------------------------------------------------------------------- pipelines
+TOML = """
+[pipelines.retrain]
+schedule = "30 2 * * mon-fri"
+timezone = "Europe/Vienna"
+on = ["file:incoming/*.csv"]
+[pipelines.retrain.parameters]
+rows = 10
+[[pipelines.retrain.steps]]
+name = "first"
+notebook = "notebooks/train.ipynb"
+parameters = { token = "env:API_TOKEN", month = "${parameters.rows}" }
+[[pipelines.retrain.steps]]
+name = "second"
+notebook = "notebooks/train.ipynb"
+parameters = { token = "text:env:NO_SECRET", month = 2 }
+needs = ["first"]
+"""
+FILES = {
+    **{to: (path.replace("train", "retrain"),) for to, path in PLACES.items()},
+    "airflow": ("retrain_dag.py",),
+    "kfp": ("retrain_kfp.py",),
+    "k8s": ("retrain.k8s.yaml",),
+    "cron": ("retrain.crontab",),
+    "systemd": ("nbmlops-flights-retrain.service", "nbmlops-flights-retrain.timer"),
+}
+
+
+@pytest.fixture
+def pipeline(folder: Path, notebook: str) -> Operations:
+    with (folder / "nbmlops.toml").open("a") as file:
+        file.write(TOML)
+    return nbmlops.open(folder)
+
+
+@pytest.mark.parametrize("to", FILES)
+def test_a_pipeline_is_exported_with_its_declared_schedule_and_the_secrets_of_its_steps(
+    pipeline: Operations, folder: Path, to: str
+) -> None:
+    done = pipeline.export("retrain", to=to, parameters={"rows": "7"})
+    assert (done.path, *done.others) == tuple(str(folder / name) for name in FILES[to])
+    assert (done.target, done.secrets, done.subject) == ("retrain", ("API_TOKEN",), "pipeline/retrain")
+    text = "".join(Path(path).read_text() for path in (done.path, *done.others))
+    assert "API_TOKEN" in text
+    assert "Europe/Vienna" in text
+    assert "junit" not in text
+    assert "The agent runs it as well while nbmlops.toml has the schedule: nbmlops pause retrain" in done.notes
+    assert "Triggers stay the agent's: file:incoming/*.csv." in done.notes
+    assert pipeline.export("retrain", to=to, parameters={"rows": "7"}).path == done.path, "nothing differs"
+    with pytest.raises(ConflictError, match="differs"):
+        pipeline.export("retrain", to=to, output=None if to != "gitlab" else done.path)
+    assert Path(done.path).read_text() in text
+
+
+@pytest.mark.parametrize("to", ["airflow", "kfp", "k8s", "cron", "systemd"])
+def test_a_notebook_goes_to_orchestrators_too(ops: Operations, folder: Path, notebook: str, to: str) -> None:
+    done = ops.export(notebook, to=to, schedule="@daily", tz="Asia/Tokyo", parameters={"token": "env:T"})
+    text = "".join(Path(path).read_text() for path in (done.path, *done.others))
+    assert notebook in text
+    assert "Asia/Tokyo" in text
+
+
+def test_a_schedule_that_is_given_counts_and_an_empty_one_is_none(pipeline: Operations) -> None:
+    given = yaml.safe_load(Path(pipeline.export("retrain", to="k8s", schedule="0 4 * * *").path).read_text())
+    assert (given["spec"]["schedule"], given["spec"]["timeZone"]) == ("0 4 * * *", "Europe/Vienna")
+    done = pipeline.export("retrain", to="k8s", schedule="", image="team/flights:2", force=True)
+    job = yaml.safe_load(Path(done.path).read_text())
+    assert job["kind"] == "Job"
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "team/flights:2"
+    assert not any("agent runs it" in note for note in done.notes)
+
+
+def test_two_units_are_told_apart_by_their_endings(pipeline: Operations, folder: Path) -> None:
+    done = pipeline.export("retrain", to="systemd", output="units/nightly.service")
+    assert (done.path, *done.others) == (str(folder / "units/nightly.service"), str(folder / "units/nightly.timer"))
+    with pytest.raises(UsageError, match="would be two files"):
+        pipeline.export("retrain", to="systemd", output="units/nightly.timer")
+
+
+def test_where_one_of_two_files_differs_neither_is_written(pipeline: Operations, folder: Path) -> None:
+    (folder / "nightly.timer").write_text("mine")
+    with pytest.raises(ConflictError, match="differs"):
+        pipeline.export("retrain", to="systemd", output="nightly.service")
+    assert not (folder / "nightly.service").exists()
+    assert (folder / "nightly.timer").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"what": "retrian"}, "no pipeline 'retrian'"),
+        ({"to": "cron", "image": "a"}, "--image is of"),
+        ({"to": "github", "parameters": {"row": 3}}, "no parameter 'row'"),
+        ({"to": "kfp", "parameters": {"rows": "x"}}, "must be int"),
+        ({"to": "cron", "schedule": ""}, "needs a schedule"),
+        ({"to": "k8s", "tz": "Europe/Wien"}, "no time zone"),
+    ],
+)
+def test_what_is_not_right_about_a_pipeline_is_refused(
+    pipeline: Operations, folder: Path, arguments: dict[str, object], said: str
+) -> None:
+    before = sorted(folder.iterdir())
+    given = {"what": "retrain", "to": "airflow"} | arguments
+    with pytest.raises(UsageError, match=said):
+        pipeline.export(given.pop("what"), **given)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_pipeline_with_a_fault_is_refused_with_all_that_is_wrong(pipeline: Operations, folder: Path) -> None:
+    path = folder / "nbmlops.toml"
+    path.write_text(path.read_text().replace('needs = ["first"]', 'needs = ["frist"]'))
+    with pytest.raises(UsageError, match="frist"):
+        nbmlops.open(folder).export("retrain", to="airflow")
