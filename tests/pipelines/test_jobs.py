@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,8 +15,11 @@ from nbmlops.pipelines import jobs as known
 from nbmlops.pipelines.jobs import Job
 from nbmlops.pipelines.reading import JobStep, jobs
 from nbmlops.pipelines.scheduled import FiringRow, Upcoming
+from nbmlops.pipelines.verbs import run
 from nbmlops.project import Project
 from nbmlops.surfaces.show import text
+
+from .conftest import WriteNotebook
 
 MONTHLY = """
 [pipelines.monthly]
@@ -118,3 +122,32 @@ def test_watching_imports_no_mlflow_and_costs_little(lived: Project) -> None:
         "assert not {'mlflow', 'pandas', 'sklearn', 'papermill'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(lived.root)], check=True, timeout=120)
+
+
+def test_a_notebook_that_is_quiet_for_long_gives_signs_of_life(
+    project: Project, write_notebook: WriteNotebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbmlops.pipelines.execution.process.BEAT_S", 0.1)
+    signs: list[str] = []
+
+    def put(project: Project, job: Job) -> None:
+        signs.append(job.status)
+        real(project, job)
+
+    real = known.put
+    monkeypatch.setattr(known, "put", put)
+    notebook = write_notebook("quiet.ipynb", "import time; time.sleep(1)")
+    assert run(project, str(notebook)).status == "FINISHED"
+    assert len(signs) > 4
+    assert signs == ["RUNNING"] * (len(signs) - 1) + ["FINISHED"]
+
+
+def test_a_job_of_another_machine_is_lost_only_when_its_signs_of_life_stop(lived: Project) -> None:
+    away = known.find(lived, "b")
+    elsewhere = {**away.owner, "nbmlops.host": "elsewhere"}
+    silent = {**elsewhere, "nbmlops.alive_at": str(int(time.time()) - 1000)}
+    known.put(lived, replace(away, owner=silent))
+    assert known.find(lived, "b").status == "LOST"
+    known.renew(lived, away)
+    assert known.find(lived, "b").status == "RUNNING"
+    assert int(known.find(lived, "b").owner["nbmlops.alive_at"]) > time.time() - 100
