@@ -270,12 +270,17 @@ def names_secret(name: str) -> bool:
 _remembered: tuple[str, ...] = ()  # every form of every value, longest first
 
 
+def remembers() -> bool:
+    """Say whether any value is masked by itself."""
+    return bool(_remembered)
+
+
 def remember(*values: str) -> None:
     """Mask values from now on wherever they appear, and in the forms in which programs show them.
 
-    These are JSON's and Python's escapes, quoting for URLs and HTML, hexadecimal, base64, also inside of longer
-    base64, and each line of a value of several. Values of less than four characters are not remembered:
-    they are part of other words.
+    These are JSON's and Python's escapes, a URL's password, quoting for URLs and HTML, hexadecimal, base64, also
+    inside of longer base64, and each line of a value of several. Values of less than four characters are not
+    remembered: they are part of other words.
 
     Examples
     --------
@@ -316,16 +321,27 @@ def _forms(value: str) -> set[str]:
         value,
         json.dumps(value)[1:-1],
         json.dumps(value, ensure_ascii=False)[1:-1],
+        json.dumps(value)[1:-1].replace("/", "\\/"),  # as pandas writes it
         repr(value)[1:-1],
         repr(raw)[2:-1],
         html.escape(value),
         html.escape(value, quote=False),
         *quoted,
         *(re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), each) for each in quoted),
+        *_passwords(value),
         *(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_CODED),
         *(form for form in _coded(raw) if len(form) >= _SHORTEST_CODED),
     }
     return {form for form in forms if len(form) >= SHORTEST}
+
+
+def _passwords(value: str) -> Iterator[str]:
+    """Give the password in a value that is a URL: programs take it out."""
+    _, scheme, rest = value.partition("://")
+    found = _AUTHORITY.match(rest) if scheme else None
+    password = found[2].rpartition("@")[0] if found else ""
+    if len(password) >= _SHORTEST_CODED:
+        yield password
 
 
 def _coded(raw: bytes) -> Iterator[str]:

@@ -84,7 +84,7 @@ def log_metrics(metrics: Mapping[str, Any], step: int = 0) -> None:
     for key, value in metrics.items():
         kind = type(value)
         if key not in _checked:
-            _check(key)
+            key = _check(key)  # noqa: PLW2901  # as it may be kept
         number = value if kind is float else float(value) if kind is int else _number(key, value)
         lines += metric(way.run_id, key, number, at_ms, step)
     if way.write is None:
@@ -149,16 +149,19 @@ def _by_client(run_id: str, metrics: Mapping[str, Any], at_ms: int, step: int) -
         MlflowClient().log_batch(run_id, [Metric(key, float(value), at_ms, step) for key, value in metrics.items()])
 
 
-def _check(key: str) -> None:
-    """Check a metric's name by MLflow's own rules, once."""
+def _check(key: str) -> str:
+    """Check a metric's name by MLflow's own rules, once; give it as it is kept, without secrets."""
     from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_length_limit, _validate_metric_name
 
     from nbmlops.tracking.mlflow import translated
+    from nbmlops.tracking.plugin.wording import without_secrets
 
     with translated("The log"):
         _validate_metric_name(key)
         _validate_length_limit("Metric name", MAX_ENTITY_KEY_LENGTH, key)
-    _checked.add(key)
+    if (kept := without_secrets(key)) == key:
+        _checked.add(key)
+    return kept
 
 
 def _number(key: str, value: Any) -> float:

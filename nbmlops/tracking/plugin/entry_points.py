@@ -3,12 +3,14 @@
 from typing import Any
 
 from nbmlops.project import patient
+from nbmlops.tracking.plugin.masked import mask_artifacts
 from nbmlops.tracking.plugin.stores import JournaledStore, absolute
 from nbmlops.tracking.store import open_plain, plain, quiet_mlflow
 
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None, **_: Any) -> Any:
     """Make the tracking store of a ``nbmlops+…`` URL; a database in this process' memory needs no journal."""
+    mask_artifacts()
     if ":memory:" not in store_uri and plain(store_uri) != "sqlite://":
         return JournaledStore(store_uri, artifact_uri)
     from mlflow.tracking._tracking_service.utils import _tracking_store_registry

@@ -253,7 +253,10 @@ class JournaledStore:
 
         has_intent = self.uri.startswith("http") or any(tag.key == INTENT for tag in tags or [])
         intent = uuid.uuid4().hex if has_intent else ""
-        tags = [tag for tag in tags or [] if tag.key != INTENT]  # another run may have the same tags
+        tags = [
+            wording.masked_tag(tag) for tag in tags or [] if tag.key != INTENT
+        ]  # another run may have the same tags
+        run_name = run_name and wording.without_secrets(run_name)
         if intent:  # an answer that is lost on the way must not make a second run
             tags.append(RunTag(INTENT, intent))
         patience_s = self.patience_s() if intent else NO_INTENT_S

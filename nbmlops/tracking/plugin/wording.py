@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from nbmlops.scrub import without_remembered
+from nbmlops.scrub import MASK, remembers, without_remembered
 from nbmlops.tracking import journal
 
 INT64 = 2**63
@@ -25,7 +25,9 @@ def metric_line(run_id: str, metric: Any, models: Collection[str]) -> bytes | No
     _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
     if (extras := _extras(metric)) is None:
         return None
-    return journal.metric(run_id, metric.key, float(metric.value), metric.timestamp, metric.step, extras)
+    return journal.metric(
+        run_id, without_secrets(metric.key), float(metric.value), metric.timestamp, metric.step, extras
+    )
 
 
 def param(given: Any) -> Any | None:
@@ -33,7 +35,7 @@ def param(given: Any) -> Any | None:
     from mlflow.utils.validation import _validate_param
 
     is_plain = _is_text(given.key) and _is_text(given.value)
-    return _validate_param(given.key, without_remembered(given.value)) if is_plain else None
+    return _validate_param(without_secrets(given.key), without_remembered(given.value)) if is_plain else None
 
 
 def tag(given: Any) -> Any | None:
@@ -41,7 +43,16 @@ def tag(given: Any) -> Any | None:
     from mlflow.utils.validation import _validate_tag
 
     is_plain = _is_text(given.key) and _is_text(given.value)
-    return _validate_tag(given.key, without_remembered(given.value)) if is_plain else None
+    return _validate_tag(without_secrets(given.key), without_remembered(given.value)) if is_plain else None
+
+
+def masked_tag(given: Any) -> Any:
+    """Give a tag, which may be none that MLflow takes, without secrets."""
+    from mlflow.entities import RunTag
+
+    if not remembers() or not (_is_text(given.key) and _is_text(given.value)):
+        return given
+    return RunTag(without_secrets(given.key), without_remembered(given.value))
 
 
 def batch(run_id: str, metrics: Any, params: Any, tags: Any, models: Collection[str]) -> tuple[Any, Any, Any] | None:
@@ -80,7 +91,7 @@ def inputs_line(run_id: str, datasets: Any, inputs: Any, models: Collection[str]
     message = LogInputs(
         run_id=run_id, datasets=[each.to_proto() for each in datasets], models=[each.to_proto() for each in inputs]
     )
-    return journal.line("inputs", run_id, json.loads(message_to_json(message)))
+    return journal.line("inputs", run_id, json.loads(without_remembered(message_to_json(message))))
 
 
 def change(status: Any, end_time: Any, name: Any) -> dict[str, Any] | None:
@@ -91,7 +102,8 @@ def change(status: Any, end_time: Any, name: Any) -> dict[str, Any] | None:
         return None
     if name and not _is_text(name):
         return None
-    wanted = {"status": status and RunStatus.to_string(status), "end_time": end_time, "run_name": name or None}
+    run_name = without_secrets(name) if name else None
+    wanted = {"status": status and RunStatus.to_string(status), "end_time": end_time, "run_name": run_name}
     return {key: value for key, value in wanted.items() if value is not None}
 
 
@@ -103,6 +115,20 @@ def param_line(run_id: str, kept: Any) -> bytes:
 def tag_line(run_id: str, kept: Any) -> bytes:
     """Word a tag."""
     return journal.line("tag", run_id, kept.key, kept.value)
+
+
+def without_secrets(key: str) -> str:
+    """Give a name without the secrets that this process was given, in letters that MLflow takes.
+
+    Examples
+    --------
+    >>> from nbmlops.scrub import masking
+    >>> with masking(["hunter2"]):
+    ...     without_secrets("loss of hunter2")
+    'loss of masked'
+    """
+    masked = without_remembered(key)
+    return key if masked == key else masked.replace(MASK, "masked")
 
 
 def _is_plain_dataset(given: Any) -> bool:
