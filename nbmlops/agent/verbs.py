@@ -267,7 +267,7 @@ def export(
     image: str = "",
     force: bool = False,
 ) -> Any:
-    """Write a run as code or archive, or files by which others run a notebook or pipeline.
+    """Write a run as code, or files by which others run a notebook or pipeline.
 
     Parameters
     ----------
