@@ -1,6 +1,7 @@
 """One headless run of a notebook, from its plan to its end in MLflow, in the ledger and on disk."""
 
 import contextlib
+import functools
 import shutil
 import time
 from collections.abc import Iterator
@@ -114,6 +115,7 @@ def execute(project: Project, plan: Plan) -> Outcome:
         trace = Trace(project, prepared, Record(prepared.content), log)
         hidden = [secrets.resolved(each, plan.notebook.parent) for each in contract.references(plan.given)]
         begun = _begin(project, plan, output, folder)
+        worker.beat = functools.partial(jobs.renew, project, begun.job)
         pages = always.enter_context(Pages())
         with masking(hidden + contract.secret_values(plan.effective)):
             broken = _heard(plan, _job(project, plan, begun, prepared), trace, worker)

@@ -114,14 +114,9 @@ def running(project: Project, name: str) -> Job | None:
 
 
 def renew(project: Project, job: Job) -> None:
-    """Give a sign of life of a job that runs in this process, for those who look from other machines.
-
-    Raises
-    ------
-    StoreError
-        The ledger is out of reach.
-    """
-    put(project, replace(job, owner=owner_tags()))
+    """Give a sign of life of a job that runs in this process; others wait for the next where the ledger is away."""
+    with contextlib.suppress(StoreError):
+        put(project, replace(job, owner=owner_tags()))
 
 
 def find(project: Project, job: str) -> Job:

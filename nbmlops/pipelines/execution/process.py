@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -23,6 +23,7 @@ from nbmlops.tracking.store import set_by_us
 GRACE_S = 2.0  # from an interrupt, which leaves a traceback in the notebook, to the end by force
 LAST_S = 3.0  # from that to giving up on the guard's word
 EXIT_S = 30.0  # that exit hooks may take when all cells have run
+BEAT_S = 60.0  # between two signs of life
 CHUNK = 1 << 20  # bytes; a pipe holds no more
 # A notebook's folder must not shadow modules while ours are loaded; the other is what kernels are started with.
 OPTIONS = ("-P", "-Xfrozen_modules=off")
@@ -35,12 +36,13 @@ class Worker:
 
     With `is_fresh` nothing has been imported in it before. Leaving the ``with`` block ends it and all that it has
     begun. `timed_out` is ``run`` or ``cell`` when a limit ended it, `gone` its exit code when it has ended, below 0 for
-    a signal.
+    a signal. `beat` is called once a minute while the cells run, for those who look from elsewhere.
     """
 
     def __init__(self, *, is_fresh: bool = False) -> None:
         self.timed_out = ""
         self.gone: int | None = None
+        self.beat: Callable[[], object] = str
         self._current = -1
         self._is_ending = False  # it was interrupted: no further cell begins
         self._sessions: set[int] = set()
@@ -91,6 +93,7 @@ class Worker:
     def execute(self, job: dict[str, Any], timeout_s: float | None, cell_timeout_s: float | None) -> Iterator[Event]:
         """Hand over the job and give its events as they come, until the process has ended."""
         self._send(job)
+        self._deadlines["beat"] = time.monotonic() + BEAT_S
         if timeout_s is not None:
             self._deadlines["run"] = time.monotonic() + timeout_s
         for event in self._until_gone():
@@ -138,6 +141,9 @@ class Worker:
             del self._deadlines[name]
             if name == "kill":
                 self._order(guard.KILL)
+            elif name == "beat":
+                self._deadlines[name] = time.monotonic() + BEAT_S
+                self.beat()
             else:
                 self.timed_out, self._is_ending = self.timed_out or name, True
                 self._order(guard.INTERRUPT)
