@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -100,6 +101,16 @@ def end_tracking() -> None:
     plugin.opened.clear()
     _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
     fluent._active_experiment_id = None  # what `mlflow.set_experiment` leaves behind
+    close_databases()
+
+
+def close_databases() -> None:
+    """Close the connections that MLflow keeps for every database it has ever opened: a suite opens a thousand."""
+    for kind in ("tracking", "model_registry"):
+        if module := sys.modules.get(f"mlflow.store.{kind}.sqlalchemy_store"):
+            engines = module.SqlAlchemyStore._engine_map
+            while engines:
+                engines.popitem()[1].dispose()
 
 
 @pytest.fixture
