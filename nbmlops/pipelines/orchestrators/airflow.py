@@ -50,12 +50,7 @@ class Step(BaseSensorOperator):
         due = context.get("data_interval_end") or context["dag_run"].run_after
         # One run and one step are one job, however often it is asked: what is approved is what was asked first.
         job = hashlib.sha256(json.dumps([DAG_ID, context["run_id"], self.step]).encode()).hexdigest()[:12]
-        environment = {
-            **os.environ,
-            "NBMLOPS_PROJECT": FOLDER,
-            "NBMLOPS_DUE": due.isoformat(),
-            "NBMLOPS_JOB": job,
-        }
+        environment = {**os.environ, "NBMLOPS_DUE": due.isoformat(), "NBMLOPS_JOB": job}
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump({**values, **VALUES}, file)
             file.flush()

@@ -428,6 +428,20 @@ def test_an_input_left_empty_keeps_the_notebooks_default(stubs: Path, tmp_path: 
     assert called_by(scripts_in("github", text), tmp_path, stubs, environment)["given"] == {"m": 3}
 
 
+@EVERY_SYSTEM
+def test_a_pipeline_runs_by_its_name_and_a_text_that_looks_like_a_reference_stays_one(
+    to: str, stubs: Path, tmp_path: Path
+) -> None:
+    plan = WorkflowPlan("retrain", (Parameter("note", "str", "a"),), {"note": "env:NOTHING"})
+    text = workflow(to, plan)
+    assert "junit" not in text
+    assert "nbmlops approve JOB" in text
+    environment = {each: value for each, value in environment_in(to, text).items() if not each.startswith("INPUT_")}
+    called = called_by(scripts_in(to, text), tmp_path, stubs, environment)
+    assert called["words"] == ["run", "-f", f"{tmp_path}/nbmlops-results/parameters.json", "--", "retrain"]
+    assert called["given"] == {"note": "text:env:NOTHING"}
+
+
 def test_a_failing_run_fails_the_step(stubs: Path, tmp_path: Path) -> None:
     (stubs / "nbmlops").write_text("#!/bin/sh\nexit 8\n")
     text = workflow("github", WorkflowPlan("a.ipynb"))

@@ -27,7 +27,11 @@ from nbmlops.pipelines.orchestrators.plan import OrchestratorPlan, arguments, lo
 from nbmlops.pipelines.orchestrators.systemd import calendars
 from nbmlops.pipelines.orchestrators.writing import WRITERS, orchestrated
 from nbmlops.pipelines.schedule import next_firings
+from nbmlops.scrub import scrub
+from nbmlops.strict_json import plain
+from nbmlops.surfaces.cli import main
 from nbmlops.surfaces.parse import pairs
+from tests.pipelines.conftest import as_notebook
 from tests.pipelines.orchestrators.conftest import PLANS, RETRAIN, TYPES, Moved, Stub, given, no_marker
 
 EVERY = pytest.mark.parametrize("to", WRITERS)
@@ -60,6 +64,17 @@ def test_arguments_are_read_back_as_the_values() -> None:
         read = pairs(words[2:-2:2])
         assert set(words[1:-2:2]) == {"-p"}
         assert {name: coerce(Parameter(name, TYPES[name]), text) for name, text in read.items()} == plan.run.values
+
+
+def test_the_command_line_takes_the_arguments_as_they_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = "one: str = ''\ntwo = None\nthree: list = []\nfour: dict = {}\nfive = 0.0"
+    for plan in PLANS[::4]:
+        path = folder / plan.run.target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(as_notebook(tagged=cell)))
+        assert main(["run", "--dry-run", "--json", *arguments(plan)[1:]]) == 0
+        told = json.loads(capsys.readouterr().out)["parameters"]
+        assert told == json.loads(json.dumps(scrub(plain(plan.run.values))))
 
 
 @pytest.mark.parametrize(
