@@ -106,7 +106,7 @@ def execute(project: Project, plan: Plan) -> Outcome:
         ending_in_order(),
         contextlib.ExitStack() as always,
         _output(project, plan) as output,
-        Worker(is_fresh=prepared.sets_environment) as worker,
+        Worker(is_fresh=plan.is_fresh or prepared.sets_environment) as worker,
     ):
         with nb.writing(folder / jobs.LOG):  # before there is a run, which would be left open
             log = always.enter_context(Log(folder / jobs.LOG, prepared.content, output))

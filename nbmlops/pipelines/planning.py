@@ -60,6 +60,7 @@ class Plan:
     job: str = field(default_factory=jobs.new_id)
     keeps_injected: bool = False  # the cell of given parameters is there already
     is_profiled: bool = False
+    is_fresh: bool = False  # its process has imported nothing before
 
     def shown(self) -> dict[str, Any]:
         """Give the parameters as they may be kept and shown."""

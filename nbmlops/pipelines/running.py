@@ -48,6 +48,7 @@ def run(
     *,
     force: bool,
     executor: str,
+    no_warm: bool,
     dry_run: bool,
 ) -> PipelineRun:
     """Run a declared pipeline, at its due time where one is told."""
@@ -64,6 +65,7 @@ def run(
         force=selected if force else (),
         executor=executor,
         due=due,
+        is_fresh=no_warm,
         dry_run=dry_run,
     )
 

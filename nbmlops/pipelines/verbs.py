@@ -172,12 +172,13 @@ def run(
         mlflow.log_params($parameters)
         papermill.execute_notebook($what, $output, parameters=$parameters)
     """
-    del no_warm  # the command line has heeded it: here the process is there already
     values = planning.given_values(parameters, file, project)
     if name := pipelines.meant(project, what):
         refused = {"--matrix": matrix, "--output": output, "--junit": junit, "--profile": profile, "--retries": retries}
         pipelines.refuse(refused, "a pipeline")
-        return pipelines.run(project, name, values, only, from_, force=force, executor=executor, dry_run=dry_run)
+        return pipelines.run(
+            project, name, values, only, from_, force=force, executor=executor, no_warm=no_warm, dry_run=dry_run
+        )
     pipelines.refuse({"--only": only, "--from": from_, "--force": force}, "a notebook")
     notebook = what
     limits = planning.Limits.read(timeout, cell_timeout)
@@ -193,9 +194,10 @@ def run(
             str(retries),
             "--backoff",
             backoff,
+            *(("--no-warm",) if no_warm else ()),
         )
         return combining.executed(project, plans, options, at_once, junit, dry_run=dry_run)
-    plan = replace(planning.planned(project, notebook, values, output, limits), is_profiled=profile)
+    plan = replace(planning.planned(project, notebook, values, output, limits), is_profiled=profile, is_fresh=no_warm)
     if dry_run:
         return NotebookRun(str(plan.notebook), str(plan.output or ""), "", "PLANNED", 0.0, plan.shown())
     return attempts.attempted(project, plan, patience, junit)

@@ -313,6 +313,25 @@ def test_no_server_is_asked_or_left_where_none_is_wanted(
     assert list((tmp_path / "runtime").iterdir()) == []
 
 
+def test_python_too_may_have_cells_run_in_a_process_that_has_imported_nothing(
+    warm: subprocess.Popen[bytes],
+    surroundings: Environment,
+    project: Project,
+    write_notebook: WriteNotebook,
+    tmp_path: Path,
+) -> None:
+    write_notebook("a.ipynb", "import os; open(os.environ['TOLD'], 'a').write(open('/proc/self/cmdline').read())")
+    path = project.root / "nbmlops.toml"
+    path.write_text(path.read_text() + "[[pipelines.p.steps]]\nname = 's'\nnotebook = 'notebooks/a.ipynb'\n")
+    for number, (what, more) in enumerate(
+        [("notebooks/a.ipynb", ""), ("notebooks/a.ipynb", "no_warm=True"), ("p", "no_warm=True")]
+    ):
+        place_ = tmp_path / f"told{number}"
+        code = f"import nbmlops; nbmlops.open({str(project.root)!r}).run({what!r}, {more})"
+        subprocess.run([sys.executable, "-c", code], env=surroundings | {"TOLD": str(place_)}, check=True, timeout=100)
+        assert (client.MODULE in place_.read_text()) is (not more), (what, more, place_.read_text())
+
+
 def test_a_server_is_left_for_the_next_command_and_ends_when_a_module_has_changed(
     surroundings: Environment, project: Project, write_notebook: WriteNotebook, tmp_path: Path, runtime: Path
 ) -> None:

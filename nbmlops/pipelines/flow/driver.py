@@ -28,6 +28,7 @@ from nbmlops.pipelines.flow.ingredients import Known, Published, restored
 from nbmlops.pipelines.flow.instances import Instance
 from nbmlops.pipelines.flow.plan import PlannedStep, Planning, Selection, context, finished, left_out, planned
 from nbmlops.pipelines.flow.runs import PipelineRun, StepRun
+from nbmlops.pipelines.warm.place import OFF
 from nbmlops.project import Project, actor
 from nbmlops.scrub import MASK, scrub
 from nbmlops.strict_json import plain
@@ -54,6 +55,7 @@ def run_pipeline(
     force: Sequence[str] = (),
     executor: str | Executor = "local",
     due: datetime | None = None,
+    is_fresh: bool = False,
     dry_run: bool = False,
     resumed: jobs.Job | None = None,
 ) -> PipelineRun:
@@ -74,6 +76,8 @@ def run_pipeline(
         Where steps run: a name that `executors.named` knows, or an executor, which stays open.
     due
         When the run is due, aware; now without it.
+    is_fresh
+        Whether the cells of its notebooks run in processes that have imported nothing before.
     dry_run
         Plan it, and run nothing.
     resumed
@@ -113,7 +117,7 @@ def run_pipeline(
     if resumed and resumed.status == runs.WAITING:
         jobs.put(project, replace(resumed, status=CONTINUED, message=f"It goes on as job {job}."))
     with _opened(executor) as place:
-        driver = Driver(project, planning, begun, place)
+        driver = Driver(project, planning, begun, place, is_fresh)
         run = driver.run(due, shown)
     if driver.errors:
         raise _first(driver.errors, run)
@@ -271,6 +275,7 @@ class Driver:
     planning: Planning
     job: jobs.Job
     executor: Executor
+    is_fresh: bool = False
     errors: dict[str, NbmlopsError] = field(default_factory=dict)
     settled: dict[str, PlannedStep] = field(default_factory=dict)
     rows: dict[str, StepRun] = field(default_factory=dict)
@@ -285,7 +290,7 @@ class Driver:
         self.waiting = list(self.planning.instances)
         self.ended: queue.SimpleQueue[tuple[Attempt, Future[StepEnd]]] = queue.SimpleQueue()
         self.folder = jobs.folder_of(self.project, self.job.job)
-        self.environment = _environment(self.project)
+        self.environment = {**_environment(self.project), **({OFF: "off"} if self.is_fresh else {})}
         self.beat = time.monotonic() + BEAT_S
 
     def run(self, due: datetime, shown: Mapping[str, Any]) -> PipelineRun:
