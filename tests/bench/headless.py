@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from contest import Bench, Figures
-from places import project
+from contest import Bench, Contender, Figures
+from places import PEERS, project
 
 CELLS = (
     "month = 1",
@@ -63,12 +63,11 @@ def notebook(sources: tuple[str, ...]) -> dict[str, Any]:
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": spec}, "cells": cells}
 
 
-def command(*words: str, **environment: str) -> Figures:
+def command(*words: str, bin_: Path = BIN, folder: Path | None = None, **environment: str) -> Figures:
     """Time a whole command, from its start to its exit."""
+    cwd, env = folder or place(), {**_environment(), **environment}
     started = time.perf_counter()
-    done = subprocess.run(
-        [BIN / words[0], *words[1:]], cwd=place(), env={**_environment(), **environment}, capture_output=True, text=True
-    )
+    done = subprocess.run([bin_ / words[0], *words[1:]], cwd=cwd, env=env, capture_output=True, text=True)
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(done.stderr)
@@ -77,7 +76,7 @@ def command(*words: str, **environment: str) -> Figures:
 
 def warm() -> Figures:
     """Time the command with a warm server."""
-    _server()
+    server()
     return command("nbmlops", "run", "bench.ipynb", "-p", "month=3")
 
 
@@ -93,7 +92,7 @@ def _runtime() -> Path:
 
 
 @functools.cache
-def _server() -> None:
+def server() -> None:
     """Start a warm server of this bench's own, and wait until it listens."""
     words = [sys.executable, "-P", "-Xfrozen_modules=off", "-m", "nbmlops.surfaces.warm"]
     process = subprocess.Popen(words, cwd="/", env=_environment(), stderr=subprocess.DEVNULL)
@@ -165,6 +164,12 @@ def papermill_writes() -> Figures:
 
 
 PAPERMILL = functools.partial(command, "papermill", "bench.ipynb", "out.ipynb", "-p", "month", "3")
+# where it is missing: .venv-peers/bin/pip install ploomber-engine ipykernel mlflow pandas scikit-learn
+PLOOMBER: dict[str, Contender] = (
+    {"ploomber-engine": functools.partial(command, "ploomber-engine", "bench.ipynb", "out.ipynb", bin_=PEERS.parent)}
+    if PEERS.with_name("ploomber-engine").exists()
+    else {}
+)
 BENCHES = (
     Bench(
         "a notebook of ten cells (pandas, scikit-learn, MLflow, a small fit), `nbmlops run` warm",
@@ -172,6 +177,7 @@ BENCHES = (
         peers={
             "the papermill command": PAPERMILL,
             "`jupyter execute`": functools.partial(command, "jupyter", "execute", "--output=out.ipynb", "bench.ipynb"),
+            **PLOOMBER,
             "the same as a plain script": functools.partial(command, "python", "bench.py"),
         },
         promise="at most 1/20 of papermill",

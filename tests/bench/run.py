@@ -20,10 +20,11 @@ import headless
 import ledger
 import loading
 import log_calls
+import pipelines
 import reading
 from contest import Bench, measure, rows
 
-MODULES = (loading, first_run, log_calls, arriving, autologging, reading, digests, ledger, headless)
+MODULES = (loading, first_run, log_calls, arriving, autologging, reading, digests, ledger, headless, pipelines)
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 HEAD = [
