@@ -55,10 +55,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a caller gets: a status and a message, or the job that his run will be."""
+    """What a caller gets: a status and a message, or the job that his run will be; `why` is for the agent's log."""
 
     status: int
     content: Mapping[str, Any]
+    why: str = ""
 
 
 def answered(project: Project, call: Call, now: datetime) -> Answer:
@@ -73,8 +74,8 @@ def answered(project: Project, call: Call, now: datetime) -> Answer:
         return _queued(project, each, call, _parameters(project, each, call.body), now)
     except UsageError as exc:
         return _refused(400, exc.message)
-    except StoreError:
-        return _refused(503, "The ledger is out of reach.")
+    except StoreError as exc:
+        return replace(_refused(503, "The ledger is out of reach."), why=exc.message)
 
 
 def _is_allowed(project: Project, authorization: str) -> bool:
@@ -205,6 +206,8 @@ class Handler(BaseHTTPRequestHandler):
         except Exception:  # noqa: BLE001  # a bug of ours is told to us, not to the caller
             type(self).tell("a webhook could not be answered")
             return _refused(500, "It could not be answered.")
+        if answer.why:
+            type(self).tell(f"a webhook was told to try again: {answer.why}")
         if answer.status == 202:
             type(self).tell(f"{name}: a webhook asks for job {answer.content['job']}")
         return answer

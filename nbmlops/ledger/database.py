@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import json
 import os
+import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,8 @@ from nbmlops.ledger.events import GENESIS, Anchor, Draft, Event, first_break
 from nbmlops.ledger.tables import ENDPOINTS, EVENTS, REVISIONS, VERSION_TABLE
 from nbmlops.project import BUSY_TIMEOUT_S, Project, actor
 from nbmlops.scrub import scrub_text
+
+LOOK_S = 0.01  # between two attempts at what SQLite refuses without a wait
 
 
 class Ledger:
@@ -228,7 +232,7 @@ def _engine(url: str) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # we begin transactions ourselves, see below
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -237,6 +241,23 @@ def _engine(url: str) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _write_ahead(connection: Any) -> None:
+    """Have writers and readers go on beside each other; who asks while a new file is first written to is asked again.
+
+    SQLite refuses that switch at once, however long a connection is ready to wait.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(LOOK_S)
 
 
 def _revision(connection: sa.Connection) -> str | None:

@@ -146,19 +146,23 @@ def test_only_what_listens_to_webhooks_is_found_and_only_by_post(listening: tupl
     assert stage.firings() == []
 
 
-def delivered(url: str, key: str) -> requests.Response:
-    """Call as a sender does that is told 503, to try again."""
-    answers = (post(url, headers={"Idempotency-Key": key}) for _ in range(10))
-    return next(answer for answer in answers if answer.status_code != 503)
-
-
 def test_a_call_that_is_repeated_starts_one_run(listening: tuple[Stage, str]) -> None:
     stage, address = listening
     with ThreadPoolExecutor(4) as pool:
         keys = ["delivery-1"] * 6 + ["delivery-2"]
-        answers = list(pool.map(lambda key: delivered(f"{address}asked", key), keys))
-    assert {answer.status_code for answer in answers} == {202}
+        answers = list(pool.map(lambda key: post(f"{address}asked", headers={"Idempotency-Key": key}), keys))
+    assert {answer.status_code for answer in answers} == {202}, stage.told
     assert len({answer.json()["job"] for answer in answers}) == len(stage.firings()) == 2
+
+
+def test_why_the_ledger_is_out_of_reach_stands_in_the_agents_log_alone(listening: tuple[Stage, str]) -> None:
+    stage, address = listening
+    ledger = stage.root / ".nbmlops" / "ledger.db"
+    ledger.write_bytes(b"no database" * 100)
+    answer = post(f"{address}asked")
+    ledger.unlink()
+    assert (answer.status_code, answer.json()) == (503, {"error": "The ledger is out of reach."})
+    assert "file is not a database" in stage.told[-1]
 
 
 def test_cooldown_budget_pause_and_a_full_queue_hold_callers_back(

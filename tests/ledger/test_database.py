@@ -1,8 +1,10 @@
 """The ledger on a real SQLite and a real Postgres: one chain, guarded, migrated, and honest when out of reach."""
 
 import contextlib
+import sqlite3
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +37,18 @@ for n in range(25):
 
 def draft(subject: str = "model/delays/1", verb: str = "promote", outcome: str = "ok", **fields: Any) -> Draft:
     return Draft(verb=verb, subject=subject, surface="python", by_human=True, outcome=outcome, **fields)
+
+
+def test_who_comes_while_a_new_file_is_first_written_to_waits(tmp_path: Path) -> None:
+    first = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
+    with contextlib.closing(first):
+        first.execute("CREATE TABLE of_another (name TEXT)")
+        first.execute("BEGIN IMMEDIATE")  # as one that has not switched to write-ahead yet
+        later = threading.Timer(0.3, first.execute, ["COMMIT"])
+        later.start()
+        with contextlib.closing(Ledger(f"sqlite:///{tmp_path}/ledger.db", tmp_path)) as ledger:
+            assert ledger.events() == []
+        later.join()
 
 
 def test_eight_processes_at_once_write_one_chain_without_gap_or_fork(
