@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nbmlops.project import patient
+from nbmlops.scrub import without_remembered
 from nbmlops.tracking import journal, plugin, session
 from nbmlops.tracking.journal import ABOVE, Sent
 from nbmlops.tracking.journal.delivery import UnreachableError
@@ -256,7 +257,7 @@ class JournaledStore:
         tags = [
             wording.masked_tag(tag) for tag in tags or [] if tag.key != INTENT
         ]  # another run may have the same tags
-        run_name = run_name and wording.without_secrets(run_name)
+        run_name = run_name and without_remembered(run_name)
         if intent:  # an answer that is lost on the way must not make a second run
             tags.append(RunTag(INTENT, intent))
         patience_s = self.patience_s() if intent else NO_INTENT_S

@@ -102,7 +102,7 @@ def change(status: Any, end_time: Any, name: Any) -> dict[str, Any] | None:
         return None
     if name and not _is_text(name):
         return None
-    run_name = without_secrets(name) if name else None
+    run_name = without_remembered(name) if name else None
     wanted = {"status": status and RunStatus.to_string(status), "end_time": end_time, "run_name": run_name}
     return {key: value for key, value in wanted.items() if value is not None}
 
