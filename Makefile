@@ -32,8 +32,8 @@ lint: .venv/.stamp-test  ## Style, types, import direction, and no registry name
 bench: .venv/.stamp-test  ## Our times beside a peer's, in one run (BENCH=--write keeps the table in the docs)
 	$(BIN)/python tests/bench/run.py $(BENCH)
 
-soak: .venv/.stamp-test  ## The tests that take minutes
-	@$(BIN)/pytest tests -m soak || [ $$? -eq 5 ]
+soak: .venv/.stamp-soak  ## The tests that take minutes, Ray and Dask among them
+	@RAY_raylet_start_wait_time_s=120 $(BIN)/pytest tests -m soak || [ $$? -eq 5 ]
 
 lab: .venv/.stamp-demo  ## JupyterLab on ./demo, on a free port of 127.0.0.1
 	@test -d demo || { echo "There is no demo yet; make it with: make demo"; exit 1; }
