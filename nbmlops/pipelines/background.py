@@ -27,6 +27,9 @@ OF_ONE_RUN = (  # variables that a run has for itself and what it starts: an age
     *("NBMLOPS_RUN", "NBMLOPS_RUN_OFFLINE", "NBMLOPS_PARAMETER_", "NBMLOPS_NOTEBOOK", "NBMLOPS_FENCE"),
     *("NBMLOPS_RESULTS", "NBMLOPS_DUE", "NBMLOPS_JOB", "MLFLOW_RUN_ID"),
 )
+OF_A_KERNEL = (  # which a kernel sets for what it shows: an agent shows nothing, and its runs set their own
+    *("CLICOLOR", "FORCE_COLOR", "PAGER", "GIT_PAGER", "MPLBACKEND", "JPY_", "PYDEVD_USE_FRAME_EVAL"),
+)
 
 _children: list[subprocess.Popen[bytes]] = []  # agents that this process started: only it can reap them
 
@@ -47,14 +50,14 @@ def is_wanted() -> bool:
 
 
 def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment without what belongs to the run that this process may be part of.
+    """Give the environment without what belongs to the run or the kernel that this process may be part of.
 
     Examples
     --------
-    >>> own_environment({"HOME": "/root", "NBMLOPS_RUN": "5f0c", "NBMLOPS_PARAMETER_token": "[]"})
+    >>> own_environment({"HOME": "/root", "NBMLOPS_RUN": "5f0c", "NBMLOPS_PARAMETER_token": "[]", "CLICOLOR": "1"})
     {'HOME': '/root'}
     """
-    return {name: value for name, value in environment.items() if not name.startswith(OF_ONE_RUN)}
+    return {name: value for name, value in environment.items() if not name.startswith((*OF_ONE_RUN, *OF_A_KERNEL))}
 
 
 def living(root: Path) -> Living | None:

@@ -19,6 +19,9 @@ PARAMETERS: dict[str, list[tuple[str, str, Any]]] = {
     "06_tracking": [("month", "int", 1), ("deepest", "int", 9)],
     "07_month": [("month", "int", 1), ("origin", "str", "JFK"), ("least", "int", 100)],
     "08_headless": [("month", "int", 2), ("months", "list[int]", [6, 7])],
+    "09_closed_loop": [("patience", "int", 300)],
+    "09_extract": [("arrived", "str", "data/arrived.parquet")],
+    "09_train": [("kind", "str", "logistic"), ("train", "str", "data/train.parquet")],
 }
 
 
