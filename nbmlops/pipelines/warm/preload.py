@@ -133,10 +133,10 @@ class Preloaded:
         return next((path for path, stamp in self.files.items() if _stamp(path) != stamp), "")
 
 
-def preload(rehearsal: Path) -> Preloaded:
+def preload(place: Path, rehearse: Callable[[], None] = lambda: None) -> Preloaded:
     """Import everything, with an IPython shell at hand, which some modules look for.
 
-    `rehearsal` is a folder for what it takes to try it out.
+    What is done once, at a first use, is done here too, and what the caller wants rehearsed; `place` is a folder for it.
     """
     from nbmlops.pipelines.execution import worker
 
@@ -152,13 +152,14 @@ def preload(rehearsal: Path) -> Preloaded:
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
         from nbmlops.pipelines import page
-        from nbmlops.pipelines.warm.rehearsal import rehearse
+        from nbmlops.pipelines.warm import rehearsal
         from nbmlops.tracking.capture import environment
 
         environment.lock()
         page.prepare()
     with worker.ready[0].shell.builtin_trap:
-        rehearse(worker.ready[0].shell, rehearsal)
+        rehearsal.rehearse(worker.ready[0].shell, place)
+        rehearse()
     files = {file: _stamp(file) for module in list(sys.modules.values()) if (file := _file(module))}
     gc.collect()
     gc.freeze()  # what is here stays: a collection in a fork need not touch, and so copy, it

@@ -27,13 +27,15 @@ LOOK_S = 60.0  # between two looks whether it is still the server of its socket
 Main = Callable[[Sequence[str]], int]
 
 
-def serve(main: Main) -> None:
+def serve(main: Main, rehearse: Callable[[], None]) -> None:
     """Serve until nobody has asked for a while, or what was imported has changed on disk.
 
     Parameters
     ----------
     main
         The command line: takes its words, gives an exit code.
+    rehearse
+        What is to be done once before it is forked.
     """
     path = Path(place.socket_path())
     with open(f"{path}.lock", "w") as lock:
@@ -41,7 +43,7 @@ def serve(main: Main) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # there is one
             return
-        server = Server(main, preload(path.parent), [lock])
+        server = Server(main, preload(path.parent, rehearse), [lock])
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         with socket.socket(socket.AF_UNIX) as listening:
