@@ -135,9 +135,18 @@ def stop(root: Path) -> Living | None:
     deadline = time.monotonic() + STOP_S
     while time.monotonic() < deadline:
         if living(root) != agent:
+            _reap(agent.pid, deadline)
             return agent
         time.sleep(LOOK_S)
     raise KernelError(f"The agent (process {agent.pid}) was told to stop, and goes on.", "Read .nbmlops/agent.log")
+
+
+def _reap(pid: int, deadline: float) -> None:
+    """Wait for an agent that we have started: it lets go of its lock a moment before its process ends."""
+    for child in [each for each in _children if each.pid == pid]:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(max(0.0, deadline - time.monotonic()))
+            _children.remove(child)
 
 
 @contextlib.contextmanager

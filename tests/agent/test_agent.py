@@ -306,6 +306,7 @@ def test_there_is_one_agent_which_is_started_looked_at_and_stopped(wanted: Path)
     assert (second.returncode, second.stdout) == (0, b"")
     stopped = agent_verb(project, stop=True)
     assert (stopped.status, stopped.pid) == ("stopped", started.pid)
+    assert not psutil.pid_exists(stopped.pid), "its starter has not taken note of its end"
     assert "agent stopped" in log_of(wanted)
     assert agent_verb(project, stop=True).status == "off"
     project.open(Ledger).close()
