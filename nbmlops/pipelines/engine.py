@@ -17,6 +17,7 @@ from nbmlops.pipelines import contract, endings, jobs
 from nbmlops.pipelines import mlflow as record
 from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines.execution import guard
+from nbmlops.pipelines.execution.bounded import Bounded
 from nbmlops.pipelines.execution.masked import Masked
 from nbmlops.pipelines.execution.process import Worker, ending_in_order, undisturbed
 from nbmlops.pipelines.execution.record import Log, Record, partial_of, write
@@ -65,13 +66,15 @@ class Trace:
     record: Record
     log: Log
     masked: Masked = field(default_factory=Masked)
+    bounded: Bounded = field(default_factory=Bounded)
     end: dict[str, Any] = field(default_factory=dict)
 
     def follow(self, events: Iterator[dict[str, Any]]) -> None:
         """Take every event: into the log first, and without secrets."""
         for event in events:
-            for each in self.masked.of(event):
-                self.take(each)
+            for masked in self.masked.of(event):
+                for each in self.bounded.of(masked):
+                    self.take(each)
 
     def take(self, event: dict[str, Any]) -> None:
         """Take one event."""
