@@ -136,7 +136,7 @@ class Preloaded:
 def preload(place: Path, rehearse: Callable[[], None] = lambda: None) -> Preloaded:
     """Import everything, with an IPython shell at hand, which some modules look for.
 
-    What is done once, at a first use, is done here too, and what the caller wants rehearsed; `place` is a folder for it.
+    What is done once, at a first use, is done here too, with what the caller has rehearsed; `place` is its folder.
     """
     from nbmlops.pipelines.execution import worker
 
