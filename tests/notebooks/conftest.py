@@ -59,10 +59,10 @@ def example_project(folder: Path, *names: str) -> Path:
     return folder
 
 
-def ran(folder: Path, notebook: str, environment: Environment, output: str = "out.ipynb") -> Path:
+def ran(folder: Path, notebook: str, environment: Environment, output: str = "out.ipynb", *words: str) -> Path:
     """Run a notebook by the command, and give its output."""
-    words = [*COMMAND, "run", notebook, "-o", output]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    line = [*COMMAND, "run", notebook, "-o", output, *words]
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "cold:" not in done.stderr
     return folder / output
