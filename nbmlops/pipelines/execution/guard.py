@@ -82,7 +82,7 @@ def readable(fds: Iterable[int], seconds: float) -> set[int]:
 def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
     """Carry out orders until the worker has ended; without a runner, end it."""
     code: int | None = None
-    log, is_alone, deadline = "", False, float("inf")
+    log, is_alone, is_done, deadline = "", False, False, float("inf")
     sessions = {worker}
     while code is None:
         heard = [wake] if is_alone else [wake, orders]
@@ -97,6 +97,9 @@ def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
             if order == SESSION:
                 sessions.add(int(_word(orders)))
                 continue
+            if order == DONE:  # the worker has said that it ends, and does so now
+                is_done = True
+                continue
             if not order:
                 is_alone, deadline = True, time.monotonic() + GRACE_S
             _signal(worker, signal.SIGKILL if order == KILL else signal.SIGINT)
@@ -107,9 +110,9 @@ def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
     _reaped(worker)
     with contextlib.suppress(OSError):
         control.sendall(json.dumps({"event": "gone", "code": code}).encode() + b"\n")
-    if not is_alone:  # the runner hears of it, and tells when it has written all
+    if not (is_alone or is_done):  # the runner hears of it, and tells when it has written all
         is_alone = _hears_the_end(orders)
-    if is_alone and log:
+    if is_alone and log and not is_done:
         from nbmlops.pipelines.execution.record import recover
 
         with contextlib.suppress(OSError):  # the log was not begun yet, or the disk is full: nobody is there to tell

@@ -48,7 +48,12 @@ def begin(control: socket.socket, orders: int) -> NoReturn:
     except SystemExit as exc:  # a kernel of its own ended with this code
         code = exc.code if isinstance(exc.code, int) else 1
     finally:
-        leave(code)
+        leave(code, functools.partial(_tell_end, control))
+
+
+def _tell_end(control: socket.socket, code: int) -> None:
+    """Say how this process ends, a moment before it does: that its memory is given back takes a while."""
+    control.sendall(json.dumps({"event": "gone", "code": code}).encode() + b"\n")
 
 
 def _serve(control: socket.socket) -> int:
@@ -260,8 +265,8 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def leave(code: int, tells: int | None = None) -> NoReturn:
-    """End as a kernel does: exit hooks run, other threads are not waited for; the code goes to a pipe, where wanted."""
+def leave(code: int, tell: Callable[[int], object]) -> NoReturn:
+    """End as a kernel does: exit hooks run, other threads are not waited for; what waits for the code is told it."""
     import atexit
 
     if error := sys.exception():
@@ -269,9 +274,8 @@ def leave(code: int, tells: int | None = None) -> NoReturn:
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
     _flush()
-    if tells is not None:
-        with contextlib.suppress(OSError):
-            os.write(tells, str(code).encode())
+    with contextlib.suppress(OSError):
+        tell(code)
     os._exit(code)
 
 

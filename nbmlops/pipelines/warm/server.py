@@ -219,7 +219,7 @@ def _be_command(main: Main, request: dict[str, Any], fds: list[int], tells: int)
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     finally:
-        worker.leave(code, tells)
+        worker.leave(code, lambda code: os.write(tells, str(code).encode()))
 
 
 def _be_worker(fds: list[int]) -> NoReturn:
