@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-WARM = ("run", "resume")
+RUNS = ("run", "resume")  # they leave a server behind for the next ones
+WARM = (*RUNS, "drift", "promote", "register", "validate")  # a pipeline's last steps: they use one that is there
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def _warm(words: list[str]) -> int | None:
     if not place.is_wanted():
         return None
     code = client.run(words)
-    if code is None:
+    if code is None and words[0] in RUNS:
         import atexit
 
         atexit.register(client.leave_one, dict(os.environ))  # as it is now: imports will add to it

@@ -387,3 +387,19 @@ def test_what_a_server_does_beforehand_leaves_nothing_but_caches(tmp_path: Path)
         [sys.executable, "-P", "-Xfrozen_modules=off", "-c", REHEARSED, str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("warm")
+def test_the_last_steps_of_a_pipeline_are_verbs_that_say_the_same_warm(
+    surroundings: Environment, tmp_path: Path
+) -> None:
+    (tmp_path / "before.csv").write_text("delay\n" + "\n".join(str(each % 60) for each in range(600)))
+    (tmp_path / "now.csv").write_text("delay\n" + "\n".join(str(each % 60 + 30) for each in range(600)))
+    now, before = (str(tmp_path / name) for name in ("now.csv", "before.csv"))
+    words = ("drift", now, "--against", before, "--exit-code", "--json")
+    warm_one, cold_one = command(surroundings, *words), command(surroundings, *words, NBMLOPS_WARM="off")
+    assert (warm_one.returncode, warm_one.stdout) == (cold_one.returncode, cold_one.stdout)
+    assert warm_one.returncode == 6
+    imported = [sys.executable, "-X", "importtime", *line_of(words)[1:]]
+    done = subprocess.run(imported, capture_output=True, text=True, env=surroundings, timeout=100)
+    assert "pandas" not in done.stderr
