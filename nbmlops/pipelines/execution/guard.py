@@ -79,52 +79,60 @@ def readable(fds: Iterable[int], seconds: float) -> set[int]:
     return {fd for fd, _ in poll.poll(seconds * 1000)}
 
 
+class _Told:
+    """What the runner has told through its pipe so far; signals that it orders go to the worker, while there is one."""
+
+    def __init__(self, orders: int, worker: int) -> None:
+        self.log = ""  # of which a notebook is made when the runner dies
+        self.sessions = {worker}
+        self.is_alone = False  # the runner has died
+        self.is_done = False  # it has written all
+        self.deadline = float("inf")  # of a worker that has no runner any more
+        self._orders, self._worker = orders, worker
+
+    def hear(self, *, has_ended: bool = False) -> None:
+        """Carry out one order."""
+        order = os.read(self._orders, 1)
+        if order == KEEP:
+            self.log = _word(self._orders)
+        elif order == SESSION:
+            self.sessions.add(int(_word(self._orders)))
+        elif order == DONE:
+            self.is_done = True
+        else:
+            if not order:
+                self.is_alone, self.deadline = True, time.monotonic() + GRACE_S
+            if not has_ended:
+                _signal(self._worker, signal.SIGKILL if order == KILL else signal.SIGINT)
+
+
 def _watch(worker: int, control: socket.socket, orders: int, wake: int) -> None:
     """Carry out orders until the worker has ended; without a runner, end it."""
-    code: int | None = None
-    log, is_alone, is_done, deadline = "", False, False, float("inf")
-    sessions = {worker}
+    code, told = None, _Told(orders, worker)
     while code is None:
-        heard = [wake] if is_alone else [wake, orders]
-        ready = readable(heard, max(0.0, min(deadline - time.monotonic(), 3600.0)))
+        ready = readable([wake] if told.is_alone else [wake, orders], _patience(told.deadline))
         if wake in ready:
             os.read(wake, 64)
         if orders in ready:
-            order = os.read(orders, 1)
-            if order == KEEP:
-                log = _word(orders)
-                continue
-            if order == SESSION:
-                sessions.add(int(_word(orders)))
-                continue
-            if order == DONE:  # the worker has said that it ends, and does so now
-                is_done = True
-                continue
-            if not order:
-                is_alone, deadline = True, time.monotonic() + GRACE_S
-            _signal(worker, signal.SIGKILL if order == KILL else signal.SIGINT)
-        if time.monotonic() > deadline:
+            told.hear()
+        if time.monotonic() > told.deadline:
             _signal(worker, signal.SIGKILL)
         code = _reaped(worker)
-    sweep(sessions)
+    sweep(told.sessions)
     _reaped(worker)
     with contextlib.suppress(OSError):
         control.sendall(json.dumps({"event": "gone", "code": code}).encode() + b"\n")
-    if not (is_alone or is_done):  # the runner hears of it, and tells when it has written all
-        is_alone = _hears_the_end(orders)
-    if is_alone and log and not is_done:
+    while not (told.is_alone or told.is_done):  # the runner hears of it, and tells when it has written all
+        told.hear(has_ended=True)
+    if told.log and not told.is_done:
         from nbmlops.pipelines.execution.record import recover
 
         with contextlib.suppress(OSError):  # the log was not begun yet, or the disk is full: nobody is there to tell
-            recover(log)
+            recover(told.log)
 
 
-def _hears_the_end(orders: int) -> bool:
-    """Wait until the runner says that all is written; True when it died before."""
-    while (order := os.read(orders, 1)) not in (b"", DONE):
-        if order in (KEEP, SESSION):
-            _word(orders)
-    return not order
+def _patience(deadline: float) -> float:
+    return max(0.0, min(deadline - time.monotonic(), 3600.0))
 
 
 def _word(orders: int) -> str:
