@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel draws figures with
+_GARBAGE = gc.get_threshold()  # Python's own; a command, of which this may be a fork, has another
 ready: "list[ShellCells]" = []  # a shell that a warm server has made before it forked this process
 
 
@@ -41,6 +42,7 @@ def main(words: list[str]) -> None:
 def begin(control: socket.socket, orders: int) -> NoReturn:
     """Run the cells in a guarded process; nothing returns from here."""
     guard.stand(control, orders)
+    gc.set_threshold(*_GARBAGE)
     code = 1
     try:
         own_streams()
