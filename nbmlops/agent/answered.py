@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from nbmlops.ledger.schedules import stamp
+from nbmlops.ledger.schedules import ANSWER, stamp
 from nbmlops.ledger.steps import STALE, Steps
 from nbmlops.pipelines import jobs
 from nbmlops.pipelines.flow.runs import WAITING
 from nbmlops.project import Project
 
-OCCASION = "answer"  # what begins the occasion of a firing that goes on with a job: answer#JOB
 RECENT = 50  # jobs of a pipeline among which those that wait are looked for
 
 
@@ -32,4 +31,4 @@ def continued(occasion: str) -> str:
     ('5f0c', '')
     """
     kind, _, job = occasion.partition("#")
-    return job if kind == OCCASION else ""
+    return job if kind == ANSWER else ""

@@ -18,13 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nbmlops.agent import deciding, triggers
-from nbmlops.agent.answered import OCCASION, answered
+from nbmlops.agent.answered import answered
 from nbmlops.agent.launching import Launcher
 from nbmlops.agent.triggers import Measuring
 from nbmlops.agent.upkeep import Upkeep
 from nbmlops.agent.webhooks import Webhooks
 from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError
 from nbmlops.ledger.schedules import (
+    ANSWER,
     CLAIMED,
     FAILED,
     FINISHED,
@@ -191,7 +192,7 @@ class Agent:
         for each in awake:
             patient = replace(each, timing=replace(each.timing, overlap="queue"))
             for job, due_at in answered(self.project, each.name) if each.name not in busy else ():
-                self._fire(ledger, patient, f"{OCCASION}#{job}", due_at)
+                self._fire(ledger, patient, f"{ANSWER}#{job}", due_at)
 
     def _fire(
         self, ledger: Schedules, each: Scheduled, occasion: str, due_at: str, *, is_late: bool = False

@@ -23,6 +23,7 @@ FINISHED, FAILED, SKIPPED, LOST = "FINISHED", "FAILED", "SKIPPED", "LOST"
 ACTIVE, OPEN = (CLAIMED, STARTED), (CLAIMED, STARTED, QUEUED)
 KEPT = 2000  # firings of one schedule; the oldest go first
 LONGEST_REASON = 1000  # characters
+ANSWER = "answer"  # what begins the occasion of a firing that goes on with a job: answer#JOB
 _IS_CLOCK = FIRINGS.c.occasion == FIRINGS.c.due_at  # a trigger's occasion is what it has seen
 
 
@@ -200,7 +201,7 @@ class Schedules:
         query = sa.select(sa.func.count()).where(
             FIRINGS.c.schedule == schedule,
             ~_IS_CLOCK,
-            ~FIRINGS.c.occasion.startswith("answer#"),  # which goes on with a run, and is none of its own
+            ~FIRINGS.c.occasion.startswith(f"{ANSWER}#"),  # which goes on with a run, and is none of its own
             FIRINGS.c.state != SKIPPED,
             FIRINGS.c.due_at >= stamp(since),
         )

@@ -4,17 +4,23 @@ Papermill sets the parameters and writes the output, as ever. The notebook is a 
 end, its cells run as `run` has them run, and it is not written twice for every cell.
 """
 
+import atexit
+import builtins
+import json
 import logging
+import os
+import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
 from papermill.engines import Engine
 from papermill.iorw import write_ipynb
 
-from nbmlops.pipelines.engine import execute
+from nbmlops import errors
+from nbmlops.pipelines import handed
 from nbmlops.pipelines.notebook import ERROR_MARKER, Content, read
-from nbmlops.pipelines.planning import Limits, Plan
-from nbmlops.project import Project
+from nbmlops.pipelines.warm import client, place
 
 _LOGGER = logging.getLogger("papermill")
 
@@ -53,12 +59,42 @@ def _executed(node: Any, kernel_name: str | None, options: dict[str, Any]) -> tu
     content: Content = dict(node)
     if kernel_name:
         content["metadata"].setdefault("kernelspec", {})["name"] = kernel_name
-    source = Path(options.get("input_path") or "notebook.ipynb").resolve()
-    project = Project(surface="python", notify=_LOGGER.info)
-    given = dict(content["metadata"]["papermill"].get("parameters", {}))
-    limits = Limits(None, options.get("execution_timeout"))
-    outcome = execute(project, Plan(source, content, {}, given, None, limits, keeps_injected=True))
-    return read(Path(outcome.run.output)), outcome.error
+    asked = {
+        "source": str(Path(options.get("input_path") or "notebook.ipynb").resolve()),
+        "content": content,
+        "given": dict(content["metadata"]["papermill"].get("parameters", {})),
+        "cell_s": options.get("execution_timeout"),
+    }
+    told = _warm(asked) or handed.executed(asked, _LOGGER.info)
+    return read(Path(told["output"])), _error(told)
+
+
+def _warm(asked: dict[str, Any]) -> dict[str, Any] | None:
+    """Have the warm server execute it; None when there is none, or when it would not be as here."""
+    if not place.is_wanted() or threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        return None
+    with tempfile.TemporaryDirectory(prefix="nbmlops-") as folder:
+        path = Path(folder, "run.json")
+        path.write_text(json.dumps(asked))
+        code = client.run([str(path)], handed.MAIN)
+        if code is None:
+            atexit.register(client.leave_one, dict(os.environ))
+            return None
+        if code:
+            raise errors.KernelError(f"The process that ran the notebook ended with {code}.", "See it with: `jobs`")
+        told: dict[str, Any] = json.loads(path.read_text())
+        return told
+
+
+def _error(told: dict[str, Any]) -> BaseException | None:
+    """Build the error anew that ended a run."""
+    if not told["error"]:
+        return None
+    kind = getattr(errors, told["error"], None)
+    if kind:
+        ours: BaseException = kind(told["message"], told["hint"])
+        return ours
+    return getattr(builtins, told["error"], RuntimeError)(told["message"])
 
 
 def _tells(node: Any) -> bool:

@@ -20,6 +20,7 @@ from nbmlops.project import Project
 
 from .conftest import WriteNotebook
 from .test_endings import MARK, eventually, mark, marked, notebook_of
+from .test_run import only_run
 
 __all__ = ["mark"]
 
@@ -226,6 +227,43 @@ def test_the_client_imports_nothing_heavy_for_the_server_records_the_event(
     assert len(imported) < 150
     assert {each.outcome for each in project.open(Ledger).events(verbs=("run",))} == {"ok"}
     assert (project.root / "notebooks" / "ran").exists()
+
+
+def papermill(surroundings: Environment, notebook: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-X", "importtime", "-m", "papermill", "--engine", "nbmlops", "--no-progress-bar"]
+    return subprocess.run(
+        [*line, str(notebook), "out.ipynb", *words], capture_output=True, text=True, env=surroundings, timeout=100
+    )
+
+
+@pytest.mark.usefixtures("warm")
+def test_papermills_engine_has_its_runs_executed_in_the_server(
+    surroundings: Environment, project: Project, write_notebook: WriteNotebook
+) -> None:
+    done = papermill(
+        surroundings, write_notebook("it.ipynb", "print(month + 1)", tagged="month = 1"), "-p", "month", "3"
+    )
+    assert (done.returncode, "cold:" in done.stderr) == (0, False), done.stderr
+    assert not {"mlflow", "pandas", "sqlalchemy"} & {
+        line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")
+    }
+    assert json.loads(Path("out.ipynb").read_text())["cells"][-1]["outputs"][0]["text"] in ("4\n", ["4\n"])
+    found = only_run(project)
+    assert (found.info.status, found.data.params) == ("FINISHED", {"month": "3"})
+
+
+@pytest.mark.usefixtures("warm", "project")
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [("1 / 0", "ZeroDivisionError: division by zero"), ("import os; os._exit(5)", "exited with code 5")],
+)
+def test_papermill_fails_as_its_run_in_the_server_did(
+    surroundings: Environment, write_notebook: WriteNotebook, cell: str, told: str
+) -> None:
+    done = papermill(surroundings, write_notebook("it.ipynb", cell))
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "cold:" not in done.stderr
 
 
 # ---------------------------------------------------------------------------------- ends

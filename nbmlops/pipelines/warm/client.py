@@ -22,17 +22,18 @@ LAST_S = 30.0  # for a command to end after its server
 GO = place.GO
 
 
-def run(words: Sequence[str]) -> int | None:
+def run(words: Sequence[str], main: str = "") -> int | None:
     """Run a command in a fork of the server; None when there is none, or when it would not be as here.
 
-    Signals that this process gets are passed on; when it dies, the command is told to end.
+    Signals that this process gets are passed on; when it dies, the command is told to end. `main` is what takes the
+    words, ``module:function``, instead of the command line.
     """
     try:
         connection = _connected()
     except (OSError, PermissionError):
         return None
     with connection:
-        asked = {"words": list(words), "folder": os.getcwd(), "environment": dict(os.environ)}
+        asked = {"words": list(words), "main": main, "folder": os.getcwd(), "environment": dict(os.environ)}
         with _passing_on(connection):  # from before it may begin
             answer = _asked(connection, asked, (0, 1, 2))
             if answer == GO:

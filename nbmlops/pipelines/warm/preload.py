@@ -67,6 +67,7 @@ MODULES = (
     "nbmlops.pipelines.ci.services",
     "nbmlops.pipelines.engine",
     "nbmlops.pipelines.execution.snapshot",
+    "nbmlops.pipelines.handed",
     "nbmlops.pipelines.verbs",
     "nbmlops.registry.verbs",
     "nbmlops.surfaces.call",
@@ -99,8 +100,10 @@ _OF_C = (
     "PYTHON",
 )
 _OF_C_WHOLE = ("LANG", "LANGUAGE", "TZ", "GLIBC_TUNABLES", "LC_ALL", "LC_CTYPE", "LC_NUMERIC", "LC_TIME", "LC_COLLATE")
-# A terminal's, which differ with every window and change no import.
-_OF_TERMINALS = frozenset(("TERM", "COLORTERM", "COLUMNS", "LINES", "PWD", "OLDPWD", "SHLVL", "_"))
+# They change no import: a terminal's, which differ with every window, and what papermill's command sets for a warning.
+_OF_NO_WEIGHT = frozenset(
+    ("TERM", "COLORTERM", "COLUMNS", "LINES", "PWD", "OLDPWD", "SHLVL", "_", "PYDEVD_DISABLE_FILE_VALIDATION")
+)
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def preload(place: Path, rehearse: Callable[[], None] = lambda: None) -> Preload
     gc.collect()
     gc.freeze()  # what is here stays: a collection in a fork need not touch, and so copy, it
     left = {name: value for name, value in os.environ.items() if already.get(name) != value}
-    return Preloaded(names - _OF_TERMINALS, before, files, left)
+    return Preloaded(names - _OF_NO_WEIGHT, before, files, left)
 
 
 @contextlib.contextmanager

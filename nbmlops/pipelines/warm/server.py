@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import random
@@ -215,6 +216,9 @@ def _be_command(main: Main, request: dict[str, Any], fds: list[int], tells: int)
         _take_streams(fds)
         worker.own_streams()
         sys.argv[:] = ["nbmlops", *request["words"]]
+        if request["main"]:
+            module, _, function = request["main"].partition(":")
+            main = getattr(importlib.import_module(module), function)
         code = main(request["words"])
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
