@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbmlops.errors import NbmlopsError
+
 MAIN = f"{__name__}:main"  # what the warm server calls for one
 
 
@@ -30,7 +32,8 @@ def executed(asked: Mapping[str, Any], notify: Callable[[str], None]) -> dict[st
     Returns
     -------
     dict
-        ``output``, the executed notebook's path; ``error``, the name of its class, or empty; ``message`` and ``hint``.
+        ``output``, the executed notebook's path, empty where it could not begin; ``error``, the name of its class, or
+        empty; ``message`` and ``hint``.
     """
     from nbmlops.pipelines.engine import execute
     from nbmlops.pipelines.planning import Limits, Plan
@@ -39,10 +42,16 @@ def executed(asked: Mapping[str, Any], notify: Callable[[str], None]) -> dict[st
     project = Project(surface="python", notify=notify)
     limits = Limits(None, asked["cell_s"])
     plan = Plan(Path(asked["source"]), asked["content"], {}, asked["given"], None, limits, keeps_injected=True)
-    outcome = execute(project, plan)
-    error = outcome.error
+    try:
+        outcome = execute(project, plan)
+    except NbmlopsError as exc:
+        return _told("", exc)
+    return _told(outcome.run.output, outcome.error)
+
+
+def _told(output: str, error: BaseException | None) -> dict[str, Any]:
     told = {"error": type(error).__name__, "message": getattr(error, "message", str(error))} if error else {"error": ""}
-    return {"output": outcome.run.output, **told, "hint": getattr(error, "hint", "")}
+    return {"output": output, **told, "hint": getattr(error, "hint", "")}
 
 
 def _say(line: str) -> None:

@@ -66,7 +66,10 @@ def _executed(node: Any, kernel_name: str | None, options: dict[str, Any]) -> tu
         "cell_s": options.get("execution_timeout"),
     }
     told = _warm(asked) or handed.executed(asked, _LOGGER.info)
-    return read(Path(told["output"])), _error(told)
+    error = _error(told)
+    if error and not told["output"]:
+        raise error
+    return read(Path(told["output"])), error
 
 
 def _warm(asked: dict[str, Any]) -> dict[str, Any] | None:

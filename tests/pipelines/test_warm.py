@@ -266,6 +266,19 @@ def test_papermill_fails_as_its_run_in_the_server_did(
     assert "cold:" not in done.stderr
 
 
+@pytest.mark.usefixtures("warm")
+def test_papermill_is_told_why_its_run_could_not_begin_in_the_server(
+    surroundings: Environment, project: Project, write_notebook: WriteNotebook
+) -> None:
+    with (project.root / "nbmlops.toml").open("a") as file:
+        file.write('[stores]\nledger = "sqlite:////proc/nowhere/ledger.db"\n')
+    done = papermill(surroundings, write_notebook("it.ipynb", "1"))
+    assert done.returncode == 1
+    assert "nbmlops.errors.StoreError: The ledger" in done.stderr
+    assert done.stderr.count("Traceback (most recent call last)") == 1  # papermill's own
+    assert "cold:" not in done.stderr
+
+
 # ---------------------------------------------------------------------------------- ends
 SLEEPS = "import subprocess, time\nsubprocess.Popen(['sleep', '1000'])\nopen('begun', 'w')\ntime.sleep(60)"
 
@@ -418,6 +431,27 @@ assert not SqlAlchemyStore._engine_map
 import mlflow
 assert mlflow.active_run() is None
 """
+
+
+SPOILT = """
+import sys, tempfile
+from pathlib import Path
+from nbmlops.pipelines import page
+from nbmlops.pipelines.warm import preload, rehearsal
+
+def fails(*_): raise RuntimeError("another release does it otherwise")
+
+page.prepare = rehearsal._show = rehearsal._keep_run = rehearsal.open_plain = fails
+assert preload.preload(Path(sys.argv[1])).files
+assert tempfile.tempdir is None
+"""
+
+
+def test_what_cannot_be_done_beforehand_keeps_no_server_from_starting(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-Xfrozen_modules=off", "-c", SPOILT, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_a_server_does_beforehand_leaves_nothing_but_caches(tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ def preload(place: Path, rehearse: Callable[[], None] = lambda: None) -> Preload
         from nbmlops.tracking.capture import environment
 
         environment.lock()
-        page.prepare()
+        with contextlib.suppress(Exception):  # a page is left out where its templates are missing
+            page.prepare()
     with worker.ready[0].shell.builtin_trap:
         rehearsal.rehearse(worker.ready[0].shell, place)
         rehearse()

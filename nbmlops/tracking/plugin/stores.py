@@ -254,9 +254,8 @@ class JournaledStore:
 
         has_intent = self.uri.startswith("http") or any(tag.key == INTENT for tag in tags or [])
         intent = uuid.uuid4().hex if has_intent else ""
-        tags = [
-            wording.masked_tag(tag) for tag in tags or [] if tag.key != INTENT
-        ]  # another run may have the same tags
+        others = [tag for tag in tags or [] if tag.key != INTENT]  # another run may have the same tags
+        tags = [wording.masked_tag(tag) for tag in others]
         run_name = run_name and without_remembered(run_name)
         if intent:  # an answer that is lost on the way must not make a second run
             tags.append(RunTag(INTENT, intent))
