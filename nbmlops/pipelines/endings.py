@@ -109,8 +109,7 @@ def named(failure: Failure) -> str:
     >>> named(Failure("raised", "", cell=4, count=3, line="x / 0"))
     'cell 4 [In 3]: x / 0'
     """
-    name = f"cell {failure.cell}" if failure.cell else "the cell of given parameters"
-    return f"{name}{f' [In {failure.count}]' if failure.count else ''}: {failure.line}"
+    return nb.cell_named(failure.cell or 0, failure.line, failure.count)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,8 @@ CANCEL_S = 20.0  # for a job that was told to end
 class Job(Result):
     """One headless run; status is RUNNING, FINISHED, SKIPPED, FAILED, KILLED, or LOST when its process is gone.
 
-    `cell` is the one that failed, or that runs now; `parameters` are as given, without secrets.
+    `cell` is the one that failed, or, among the rows of `jobs`, that runs now; `parameters` are as given, without
+    secrets; `steps` are those of a pipeline that were to run when it began.
     """
 
     job: str
@@ -50,13 +51,15 @@ class Job(Result):
     owner: Mapping[str, str] = field(default_factory=dict, metadata=MACHINE_ONLY)
     resumed: str = field(default="", metadata=MACHINE_ONLY)
     exit_code: int | None = field(default=None, metadata=MACHINE_ONLY)
+    steps: Sequence[str] = field(default=(), metadata=MACHINE_ONLY)
     kind: str = field(default="job", metadata=MACHINE_ONLY)  # among the rows of `jobs`
 
     @property
     def headline(self) -> str:
         """The job in one line."""
         took = f" in {spoken(self.duration_s)}" if self.duration_s and self.status != RUNNING else ""
-        return f"{self.name} {self.status}{took}, job {self.job[:8]}"
+        where = f" at {self.cell}" if self.cell and self.status == RUNNING else ""
+        return f"{self.name} {self.status}{where}{took}, job {self.job[:8]}"
 
     @property
     def subject(self) -> str:

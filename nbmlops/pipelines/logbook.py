@@ -1,16 +1,20 @@
-"""A job's log read as text."""
+"""A job's log, read as text, and for the cell that runs."""
 
+import contextlib
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nbmlops.pipelines.execution.record import events
-from nbmlops.pipelines.notebook import source_of
+from nbmlops.pipelines.notebook import INJECTED, cell_named, shortened, source_of
 
 LOOK_S = 0.2
+BLOCK = 1 << 16  # bytes of a log that are read at once, from its end
+_CELL = b'\n{"event":"cell",'  # an end of line stands nowhere else in a log
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -40,6 +44,44 @@ def follow(path: Path, say: Callable[[str], object], goes_on: Callable[[], bool]
         time.sleep(0 if is_last else LOOK_S)
     for each in text.rest():
         say(each)
+
+
+def running_cell(path: Path, *, was_given: bool) -> str:
+    """Name the cell that runs; empty between two cells, and where there is no log on this machine.
+
+    Parameters
+    ----------
+    path
+        The log.
+    was_given
+        Whether the run was given parameters, for which a cell was put in that the source lacks.
+    """
+    with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+        cells = json.loads(file.readline())["notebook"]["cells"]
+        newest = json.loads(_newest_about_cells(file))
+        if newest["status"] == "running":
+            return _named(cells, newest["cell"], was_given=was_given)
+    return ""
+
+
+def _newest_about_cells(file: BinaryIO) -> bytes:
+    """Give the last line about a cell's beginning or end; it is looked for from the end: a cell may print much."""
+    place, behind = file.seek(0, os.SEEK_END), b""
+    while place:
+        size = min(BLOCK, place)
+        place = file.seek(place - size)
+        block = file.read(size)
+        if (found := (block + behind).rfind(_CELL)) >= 0:
+            file.seek(place + found + 1)
+            return file.readline()
+        behind = block[: len(_CELL)]
+    return b""
+
+
+def _named(cells: list[dict[str, Any]], index: int, *, was_given: bool) -> str:
+    ours = [place for place, cell in enumerate(cells) if INJECTED in cell["metadata"].get("tags", ())][:was_given]
+    number = 0 if index in ours else index + 1 - sum(place < index for place in ours)
+    return cell_named(number, shortened(_first_line(cells[index])))
 
 
 class Text:

@@ -190,6 +190,18 @@ def shortened(line: str) -> str:
     return line if len(line) <= 80 else line[:79] + "…"
 
 
+def cell_named(number: int, line: str, count: int | None = None) -> str:
+    """Name a cell by its place in the source, 0 for the one that we put in; `count` is its prompt's number.
+
+    Examples
+    --------
+    >>> cell_named(4, "x / 0", 3)
+    'cell 4 [In 3]: x / 0'
+    """
+    name = f"cell {number}" if number else "the cell of given parameters"
+    return f"{name}{f' [In {count}]' if count else ''}: {line}"
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Word what may go wrong when a notebook, or the log of its run, is written."""

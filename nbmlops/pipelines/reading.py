@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -19,11 +19,15 @@ from nbmlops.verb import MACHINE_ONLY, JobRef, Rows, Stream, Text, verb
 
 N_FIRINGS = 10  # that are listed
 LOOK_S = 1.0
+_GO_ON = (runs.RUNNING, runs.WAITING)
 
 
 @dataclass(frozen=True)
 class JobStep:
-    """The newest attempt at a step of a pipeline's job: RUNNING, or how it ended; `began_at` is aware, in UTC."""
+    """The newest attempt at a step of a pipeline's job: RUNNING, or how it ended; `began_at` is aware, in UTC.
+
+    PENDING is one that has not begun, because of others: it has no attempt, and None for `began_at`.
+    """
 
     noun: ClassVar[str] = "step"
 
@@ -31,7 +35,7 @@ class JobStep:
     pipeline: str
     step: str
     status: str
-    began_at: datetime
+    began_at: datetime | None
     duration_s: float
     attempt: int
     message: str = ""
@@ -41,7 +45,7 @@ class JobStep:
     @property
     def headline(self) -> str:
         """How it is, in one line."""
-        took = "" if self.status in (runs.RUNNING, runs.WAITING) else f" in {spoken(self.duration_s)}"
+        took = "" if self.status in (*_GO_ON, runs.PENDING) else f" in {spoken(self.duration_s)}"
         again = f", attempt {self.attempt}" if self.attempt > 1 else ""
         return f"{self.pipeline} / {self.step} {self.status}{took}{again}, job {self.job[:8]}"
 
@@ -53,9 +57,10 @@ Listed = Job | JobStep | Upcoming | FiringRow
 def jobs(project: Project, *, name: str = "", limit: int = 20, watch: bool = False) -> Rows[Listed] | Stream:
     """List runs, steps, schedules and firings, each with the state that it truly has.
 
-    Jobs stand first, the newest before the others; behind them the steps of
-    pipelines that go on, and of the newest one; then what runs by itself, the
-    next first; then the newest firings.
+    Jobs stand first, the newest before the others, a running notebook with the
+    cell that it is at; behind them the steps of pipelines that go on, also those
+    that have not begun, and of the newest one; then what runs by itself, the next
+    first; then the newest firings.
 
     Parameters
     ----------
@@ -161,7 +166,16 @@ def _listed(project: Project, name: str, limit: int) -> Rows[Listed]:
     found = known.newest(project, limit, name=name)
     schedules = [each for each in upcoming(project) if name in ("", each.name, job_name(each))]
     firings = _firings(project, name, schedules, min(limit, N_FIRINGS))
-    return Rows[Listed]((*found, *_steps(project, found), *schedules, *firings))
+    shown = [_at_its_cell(project, job) for job in found]
+    return Rows[Listed]((*shown, *_steps(project, found), *schedules, *firings))
+
+
+def _at_its_cell(project: Project, job: Job) -> Job:
+    """Add the cell that a notebook runs, or ran when its process was lost."""
+    if not job.notebook or job.status not in (known.RUNNING, known.LOST):
+        return job
+    log = known.known_folder(project, job.job) / known.LOG
+    return replace(job, cell=logbook.running_cell(log, was_given=bool(job.given)))
 
 
 def _firings(project: Project, name: str, schedules: Sequence[Upcoming], limit: int) -> Sequence[FiringRow]:
@@ -178,11 +192,13 @@ def _steps(project: Project, found: Sequence[Job]) -> Iterator[JobStep]:
 
     pipelines = [job for job in found if not job.notebook]
     for job in pipelines:
-        if job is pipelines[0] or job.status in (runs.RUNNING, runs.WAITING):
+        if job is pipelines[0] or job.status in _GO_ON:
             rows = project.open(Steps).of_job(job.job)
             n_attempts = Counter(row["step"] for row in rows)
             newest = {row["step"]: row for row in rows}
             yield from (_step(job, row, n_attempts[name]) for name, row in newest.items())
+            ahead = [name for name in job.steps if name not in newest] if job.status in _GO_ON else []
+            yield from (JobStep(job.job, job.name, name, runs.PENDING, None, 0.0, 0) for name in ahead)
 
 
 def _step(job: Job, row: dict[str, Any], attempt: int) -> JobStep:

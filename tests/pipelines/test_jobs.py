@@ -12,6 +12,8 @@ from nbmlops.errors import UsageError
 from nbmlops.ledger.schedules import FINISHED, STARTED, Firing, Schedules, stamp
 from nbmlops.ledger.steps import Publication, Steps
 from nbmlops.pipelines import jobs as known
+from nbmlops.pipelines import logbook
+from nbmlops.pipelines.execution.record import Log
 from nbmlops.pipelines.jobs import Job
 from nbmlops.pipelines.reading import JobStep, jobs
 from nbmlops.pipelines.scheduled import FiringRow, Upcoming
@@ -19,7 +21,7 @@ from nbmlops.pipelines.verbs import run
 from nbmlops.project import Project
 from nbmlops.surfaces.show import text
 
-from .conftest import WriteNotebook
+from .conftest import WriteNotebook, as_notebook
 
 MONTHLY = """
 [pipelines.monthly]
@@ -106,6 +108,74 @@ def test_what_watches_sees_what_changes(lived: Project, monkeypatch: pytest.Monk
     assert next(looks)[0].status == "RUNNING"
     known.put(lived, replace(known.find(lived, "b"), status="FINISHED"))
     assert next(looks)[0].status == "FINISHED"
+
+
+LOOK = """seen = 1
+from nbmlops.pipelines.jobs import tell
+from nbmlops.pipelines.reading import jobs
+from nbmlops.project import Project
+row = jobs(Project({root!r}))[0]
+tell({{"cell": row.cell, "headline": row.headline}})
+"""
+
+
+def test_a_running_notebook_tells_its_cell_and_one_that_has_finished_none(
+    project: Project, write_notebook: WriteNotebook
+) -> None:
+    look = LOOK.format(root=str(project.root))
+    plain = write_notebook("plain.ipynb", "before = 0", look)
+    told = run(project, str(plain)).results
+    assert told["cell"] == "cell 3: seen = 1"
+    assert told["headline"].startswith("plain RUNNING at cell 3: seen = 1, job ")
+    given = write_notebook("given.ipynb", "before = 0", look, tagged="month: int = 1")
+    assert run(project, str(given), parameters={"month": "2"}).results["cell"] == "cell 4: seen = 1"
+    assert {row.cell for row in jobs(project)} == {""}
+
+
+def test_a_job_is_at_the_cell_that_its_log_has_running_whatever_that_has_printed(lived: Project) -> None:
+    known.begin(lived, job="c" * 12, name="long", notebook="long.ipynb", given={"month": 3})
+    folder = known.folder_of(lived, "c" * 12)
+
+    def cell() -> str:
+        return next(row.cell for row in jobs(lived, name="long") if isinstance(row, Job))
+
+    def about(index: int, status: str) -> dict[str, object]:
+        return {"event": "cell", "cell": index, "status": status, "at": 0.0}
+
+    assert cell() == ""
+    content = as_notebook("month = 3", "fit()", "", tagged="month = 1")
+    content["cells"][2]["metadata"]["tags"] = ["injected-parameters"]
+    with Log(folder / known.LOG, content, folder / "out.ipynb") as log:
+        assert cell() == ""
+        log.append(about(2, "running"))
+        assert cell() == "the cell of given parameters: month = 3"
+        log.append(about(2, "ok"))
+        assert cell() == ""
+        log.append(about(3, "running"))
+        for size in (10, logbook.BLOCK - 100, 3 * logbook.BLOCK):
+            text = '{"event":"cell"\n' + "x" * size
+            log.append({"event": "output", "cell": 3, "kind": "stream", "content": {"name": "stdout", "text": text}})
+            assert cell() == "cell 3: fit()"
+    with (folder / known.LOG).open("ab") as file:
+        file.write(b'{"event":"cell","cell":3,"sta')
+    assert cell() == ""
+
+
+def test_steps_that_have_not_begun_are_listed_as_long_as_their_pipeline_goes_on(lived: Project) -> None:
+    driver = known.find(lived, "b")
+    known.put(lived, replace(driver, steps=("month[1]", "best", "look", "gate")))
+    rows = [row for row in jobs(lived) if isinstance(row, JobStep)]
+    assert [(row.step, row.status, row.attempt) for row in rows] == [
+        ("month[1]", "FINISHED", 2),
+        ("best", "RUNNING", 1),
+        ("look", "PENDING", 0),
+        ("gate", "PENDING", 0),
+    ]
+    assert (rows[2].began_at, rows[2].duration_s) == (None, 0.0)
+    assert rows[2].headline == "monthly / look PENDING, job bbbbbbbb"
+    assert "PENDING" in text(jobs(lived))
+    known.put(lived, replace(driver, steps=("month[1]", "best", "look", "gate"), status="FAILED"))
+    assert "PENDING" not in {row.status for row in jobs(lived) if isinstance(row, JobStep)}
 
 
 def test_an_answer_over_http_does_not_go_on_for_ever(lived: Project) -> None:

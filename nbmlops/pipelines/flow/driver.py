@@ -111,9 +111,9 @@ def run_pipeline(
         return PipelineRun(name, "", runs.PLANNED, 0.0, due, shown, steps)
     _refuse_while_it_runs(project, name, selection)
     given = {"due": due.isoformat(), "parameters": contract.shown(parameters or {}), "selection": plain(selection)}
-    begun = jobs.begin(
-        project, job=job, name=name, parameters=shown, given=given, resumed=resumed.job if resumed else ""
-    )
+    before = resumed.job if resumed else ""
+    to_run = [each.name for each in plan if each.verdict == "run"]
+    begun = jobs.begin(project, job=job, name=name, parameters=shown, given=given, resumed=before, steps=to_run)
     if resumed and resumed.status == runs.WAITING:
         jobs.put(project, replace(resumed, status=CONTINUED, message=f"It goes on as job {job}."))
     with _opened(executor) as place:
@@ -361,10 +361,17 @@ class Driver:
             else:
                 yield attempt
             return
+        self.expect_no_more(step.name)
         status = runs.CACHED if step.verdict == "cached" else runs.SKIPPED
         results = step.published.results if step.published else {}
         run_id = str(results.get("run_id", "")) if instance.step.kind == "notebook" else ""
         self.settle(step, StepRun(step.name, step.verdict, step.reason, status, run_id=run_id, results=results))
+
+    def expect_no_more(self, name: str) -> None:
+        """Take back that an instance is still to run."""
+        if name in self.job.steps:
+            self.job = replace(self.job, steps=[each for each in self.job.steps if each != name])
+            jobs.put(self.project, self.job)
 
     def start(self, attempts: Sequence[Attempt]) -> None:
         """Begin attempts at steps: from now on no earlier ones can publish."""
@@ -516,6 +523,7 @@ class Driver:
 
     def fail(self, name: str, row: StepRun, error: NbmlopsError) -> None:
         """Keep why an instance failed; those that do not need it go on."""
+        self.expect_no_more(name)
         self.errors[name] = error
         self.rows[name] = replace(row, message=error.message)
         self.project.notify(f"{name}  {row.status}: {error.message}")

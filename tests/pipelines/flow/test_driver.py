@@ -24,6 +24,8 @@ from nbmlops.pipelines.executors import Executor, StepEnd, StepSpec
 from nbmlops.pipelines.executors.local import Local
 from nbmlops.pipelines.flow.driver import resume_pipeline, run_pipeline
 from nbmlops.pipelines.flow.runs import PipelineRun
+from nbmlops.pipelines.reading import JobStep
+from nbmlops.pipelines.reading import jobs as listed
 from nbmlops.project import Project
 from tests.pipelines.flow.conftest import notebook
 
@@ -674,6 +676,48 @@ def test_forty_instances_each_publish_once(declare: Declare, run: Run) -> None:
     done = run(project)
     assert [step.results["twice"] for step in done.steps] == [2 * n for n in range(40)]
     assert len(project.open(Steps).published("p")) == 40
+
+
+LOOK_PY = """
+def extract(rows: int):
+    from nbmlops.pipelines.reading import JobStep, jobs
+    from nbmlops.project import Project
+    rows = [row for row in jobs(Project(os.getcwd())) if isinstance(row, JobStep)]
+    return {"n": 1, "seen": [[row.step, row.status] for row in rows]}
+def train(n: int, kind: str = ""): return {"auc": n}
+"""
+
+
+def test_steps_that_wait_for_others_are_listed_while_the_run_goes_on_and_cached_ones_never(
+    declare: Declare, run: Run
+) -> None:
+    other = 'name = "other"\nfunction = "steps:train"\nparameters = { n = 1 }'
+    project = declare(f"{CHAIN}---\n{other}", LOOK_PY)
+    (seen,) = (step.results["seen"] for step in run(project).steps if step.name == "extract")
+    assert sorted(each for each in seen if each[0] != "other") == [["extract", "RUNNING"], ["train", "PENDING"]]
+    again = run(project, force=("extract",))
+    (seen,) = (step.results["seen"] for step in again.steps if step.name == "extract")
+    assert sorted(seen) == [["extract", "RUNNING"], ["train", "PENDING"]]
+    assert jobs.find(project, again.job).status == "FINISHED"
+
+
+def test_a_step_that_turns_out_to_be_cached_is_waited_for_no_longer(declare: Declare, run: Run) -> None:
+    steps = f"""{CHAIN}
+    ---
+    name = "ask"
+    approval = "Go?"
+    needs = ["train"]
+    ---
+    name = "deploy"
+    function = "steps:train"
+    parameters = {{ n = 1 }}
+    needs = ["ask"]
+    """
+    project = declare(steps, CHAIN_PY)
+    assert run(project).status == "WAITING"
+    job = run(project, force=("extract",)).job
+    rows = [(row.step, row.status) for row in listed(project) if isinstance(row, JobStep) and row.job == job]
+    assert rows == [("extract", "FINISHED"), ("ask", "WAITING"), ("deploy", "PENDING")]
 
 
 def test_wrong_parameters_are_refused_before_anything_runs(declare: Declare, run: Run) -> None:
