@@ -146,6 +146,7 @@ def _orchestrator_plan(project: Project, found: Runnable, asked: Asked) -> Orche
         image=asked.image or f"{own.lower()}:latest",
         steps=found.pipeline.edges if found.pipeline else {},
         catchup=found.timing.catchup,
+        resources={step.name: step.resources for step in found.pipeline.steps} if found.pipeline else {},
     )
 
 

@@ -141,6 +141,7 @@ name = "second"
 notebook = "notebooks/train.ipynb"
 parameters = { token = "text:env:NO_SECRET", month = 2 }
 needs = ["first"]
+resources = { cpus = 2, memory = "4GB" }
 """
 FILES = {
     **{to: (path.replace("train", "retrain"),) for to, path in PLACES.items()},
@@ -194,6 +195,14 @@ def test_a_schedule_that_is_given_counts_and_an_empty_one_is_none(pipeline: Oper
     assert job["kind"] == "Job"
     assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "team/flights:2"
     assert not any("agent runs it" in note for note in done.notes)
+
+
+def test_what_steps_take_as_declared_is_asked_for(pipeline: Operations) -> None:
+    manifest = yaml.safe_load(Path(pipeline.export("retrain", to="k8s", schedule="").path).read_text())
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == {"requests": {"cpu": "2", "memory": "4G"}}
+    asked = "RESOURCES = {'second': {'set_cpu_request': '2', 'set_memory_request': '4G'}}"
+    assert asked in Path(pipeline.export("retrain", to="kfp").path).read_text().splitlines()
 
 
 def test_two_units_are_told_apart_by_their_endings(pipeline: Operations, folder: Path) -> None:

@@ -91,6 +91,10 @@ _REMARKS = f"""\
 # A task of an approval asks once, and waits; nbmlops approve JOB lets it go on, reject ends it. The log names the job.
 # Clear a task together with those behind it. On nights on which the clock changes Airflow's own rules hold.
 """
+_DEMANDS = """\
+# What steps take stands in nbmlops.toml alone ({steps}): each executor of Airflow has its own form of it,
+# for Kubernetes an executor_config with a pod_override, for Celery a queue.
+"""
 
 
 def airflow(plan: OrchestratorPlan) -> dict[str, str]:
@@ -116,10 +120,11 @@ def airflow(plan: OrchestratorPlan) -> dict[str, str]:
         "VALUES": {name: value for name, value in _values(plan).items() if name not in asked},
     }
     secrets = [f"# The workers' environment has to have: {', '.join(plan.run.secrets)}.\n"] if plan.run.secrets else []
+    demands = _DEMANDS.format(steps=", ".join(plan.demands)) if plan.demands else ""
     imports = "\nimport hashlib\nimport json\nimport os\nimport subprocess\nimport tempfile\n\nimport pendulum\n"
     sdk = "from airflow.sdk import DAG, BaseSensorOperator, Param\n"
     text = "".join(line for name, value in constants.items() for line in _assignment(name, value))
-    said = f"{_REMARKS}{''.join(secrets)}{imports}{sdk}\n{text}\n{_DAG}"
+    said = f"{_REMARKS}{''.join(secrets)}{demands}{imports}{sdk}\n{text}\n{_DAG}"
     return {f"{plan.name}_dag.py": said}
 
 

@@ -3,10 +3,13 @@
 from typing import Any
 
 from nbmlops.pipelines.ci.plan import ascii_json
+from nbmlops.pipelines.flow.declared import Resources
 from nbmlops.pipelines.flow.graph import ordered
 from nbmlops.pipelines.orchestrators.plan import (
+    GPU,
     HEADING,
     OrchestratorPlan,
+    amounts,
     kubernetes_name,
     numbered,
     refuse_last_day,
@@ -64,6 +67,8 @@ def pipeline(values: str = VALUES, due: str = ""):
         tasks[name] = step(target=TARGET, only=only, values=values, due=moment.output, after=after)
         tasks[name].set_display_name(name)
         tasks[name].set_caching_options(False)  # nbmlops knows better what is unchanged
+        for setter, amount in RESOURCES.get(name, {}).items():
+            getattr(tasks[name], setter)(amount)
         if SECRETS:
             kubernetes.use_secret_as_env(tasks[name], NAME, {secret: secret for secret in SECRETS})
 
@@ -90,6 +95,7 @@ def kubeflow(plan: OrchestratorPlan) -> dict[str, str]:
         "STEPS": steps,
         "VALUES": _no_placeholder(ascii_json(escaped(plan.run.values))),
         "SECRETS": list(plan.run.secrets),
+        "RESOURCES": {name: _setters(taken) for name, taken in plan.demands.items()},
     }
     said = _REMARKS.format(name=name, cron=_recurring(plan) if plan.run.cron else "")
     if plan.run.secrets:
@@ -99,6 +105,15 @@ def kubeflow(plan: OrchestratorPlan) -> dict[str, str]:
     imports = f"\nfrom kfp import compiler, dsl\n{_SECRETS if plan.run.secrets else ''}\n"
     text = "".join(f"{name} = {value!a}\n" for name, value in constants.items())
     return {f"{plan.name}_kfp.py": said + imports + text + _PIPELINE}
+
+
+def _setters(taken: Resources) -> dict[str, str]:
+    """Name the methods of a task that ask for what its step takes, with their amounts."""
+    asked = amounts(taken)
+    setters = {"set_cpu_request": asked.get("cpu"), "set_memory_request": asked.get("memory")}
+    if GPU in asked:
+        setters |= {"set_accelerator_type": GPU, "set_accelerator_limit": asked[GPU]}
+    return {name: amount for name, amount in setters.items() if amount}
 
 
 def _recurring(plan: OrchestratorPlan) -> str:

@@ -4,10 +4,13 @@ from typing import Any
 
 from nbmlops.pipelines.ci.plan import WAITS
 from nbmlops.pipelines.ci.yaml_files import Quoted, yaml_text
+from nbmlops.pipelines.flow.declared import Resources
 from nbmlops.pipelines.orchestrators.plan import (
+    GPU,
     HEADING,
     STORES,
     OrchestratorPlan,
+    amounts,
     arguments,
     kubernetes_name,
     numbered,
@@ -46,6 +49,8 @@ def kubernetes(plan: OrchestratorPlan) -> dict[str, str]:
         said.append(f"That secret has to have: {', '.join(plan.run.secrets)}.")
     if plan.steps:
         said.append(WAITS)
+    if plan.demands:
+        said.append("The pod asks for the most that a step takes; steps that run beside each other share it.")
     return {f"{plan.name}.k8s.yaml": "".join(f"# {line}\n" for line in said) + yaml_text(content)}
 
 
@@ -70,8 +75,20 @@ def _pod(plan: OrchestratorPlan, name: str) -> dict[str, Any]:
         "command": [Quoted("nbmlops")],
         "args": [Quoted(_not_expanded(word)) for word in arguments(plan)],
         "env": variables,
+        **({"resources": _resources(plan)} if plan.demands else {}),
     }
     return {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}
+
+
+def _resources(plan: OrchestratorPlan) -> dict[str, Any]:
+    """Ask for the most that one step takes: all run in one container."""
+    every = plan.resources.values()
+    most = Resources(
+        max(each.cpus for each in every), max(each.gpus for each in every), max(each.memory_bytes for each in every)
+    )
+    requests = {name: Quoted(text) for name, text in amounts(most).items()}
+    limits = {GPU: requests[GPU]} if GPU in requests else {}  # of which Kubernetes wants the same as its limit
+    return {"requests": requests, **({"limits": limits} if limits else {})}
 
 
 def _variable(name: str, secret: str, *, is_optional: bool) -> dict[str, Any]:

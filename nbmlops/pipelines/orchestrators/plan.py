@@ -4,6 +4,7 @@ The files call the command ``nbmlops run`` and import nothing of nbmlops. A valu
 function of its file, and reaches the command as an argument, or through a file of JSON.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +13,15 @@ from typing import Any
 from nbmlops.errors import UsageError
 from nbmlops.pipelines.ci.plan import NO_FILE_HAS, WorkflowPlan, check_run, worded
 from nbmlops.pipelines.contract import Parameter, coerce
+from nbmlops.pipelines.flow.declared import Resources
 from nbmlops.pipelines.schedule import MONTH, WEEKDAY, Field, parsed
 from nbmlops.secrets import escaped
 
 COMMAND = "nbmlops.surfaces.cli"  # as a module: where the interpreter is known, PATH does not matter
 STORES = ("NBMLOPS_TRACKING", "NBMLOPS_LEDGER")  # variables that say where processes on several machines meet
 HEADING = "Written by nbmlops export, yours to edit."
+GPU = "nvidia.com/gpu"
+_UNITS = {"Gi": 1 << 30, "G": 10**9, "Mi": 1 << 20, "M": 10**6}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class OrchestratorPlan:
         Of a pipeline each step with those that it needs, in the order of declaration; of a notebook nothing.
     catchup
         Which of the times that were missed are made up: ``one``, ``all`` or ``none``.
+    resources
+        What each step takes.
     """
 
     run: WorkflowPlan
@@ -52,6 +58,12 @@ class OrchestratorPlan:
     image: str
     steps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     catchup: str = "one"
+    resources: Mapping[str, Resources] = field(default_factory=dict)
+
+    @property
+    def demands(self) -> dict[str, Resources]:
+        """What those steps take that take something else than a processor, as every step does."""
+        return {name: taken for name, taken in self.resources.items() if taken != Resources()}
 
 
 def check(plan: OrchestratorPlan) -> None:
@@ -84,6 +96,21 @@ def kubernetes_name(name: str) -> str:
     'nightly-run-v2'
     """
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:52].rstrip("-") or "run"
+
+
+def amounts(taken: Resources) -> dict[str, str]:
+    """Word what a step takes as Kubernetes words it, who gives away whole GPUs alone.
+
+    Examples
+    --------
+    >>> amounts(Resources(0.5, 0.5, 4_000_000_000))
+    {'cpu': '500m', 'memory': '4G', 'nvidia.com/gpu': '1'}
+    """
+    cpu = f"{taken.cpus:.0f}" if taken.cpus == int(taken.cpus) else f"{math.ceil(taken.cpus * 1000)}m"
+    n = taken.memory_bytes
+    memory = next((f"{n // size}{unit}" for unit, size in _UNITS.items() if n % size == 0), str(n))
+    worded = {"cpu": (taken.cpus, cpu), "memory": (n, memory), GPU: (taken.gpus, str(math.ceil(taken.gpus)))}
+    return {name: text for name, (amount, text) in worded.items() if amount}
 
 
 # ------------------------------------------------------------------ the command

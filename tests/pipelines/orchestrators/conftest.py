@@ -12,6 +12,7 @@ import pytest
 
 from nbmlops.pipelines.ci.plan import WorkflowPlan
 from nbmlops.pipelines.contract import Parameter
+from nbmlops.pipelines.flow.declared import Resources
 from nbmlops.pipelines.orchestrators.plan import OrchestratorPlan
 from nbmlops.scrub import scrub
 from tests.pipelines.ci.test_workflows import MARK, hostile
@@ -30,6 +31,15 @@ RETRAIN = OrchestratorPlan(
     python="/venv/bin/python",
     image="flights:latest",
     steps={"extract": (), "train": ("extract",), "ask": ("train",), "deploy": ("train", "ask")},
+)
+GREEDY = replace(
+    RETRAIN,
+    resources={
+        "extract": Resources(),
+        "train": Resources(0.5, 0.0, 4 << 30),
+        "ask": Resources(),
+        "deploy": Resources(2.0, 0.5, 512_000_000),
+    },
 )
 TYPES = {"one": "str", "two": "any", "three": "list", "four": "dict", "five": "float"}
 PERCENT = (

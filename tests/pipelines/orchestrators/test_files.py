@@ -23,6 +23,7 @@ import yaml
 from nbmlops.errors import UsageError
 from nbmlops.pipelines.ci.plan import WorkflowPlan
 from nbmlops.pipelines.contract import Parameter, coerce
+from nbmlops.pipelines.flow.declared import Resources
 from nbmlops.pipelines.orchestrators.plan import OrchestratorPlan, arguments, local_command
 from nbmlops.pipelines.orchestrators.systemd import calendars
 from nbmlops.pipelines.orchestrators.writing import WRITERS, orchestrated
@@ -32,7 +33,7 @@ from nbmlops.strict_json import plain
 from nbmlops.surfaces.cli import main
 from nbmlops.surfaces.parse import pairs
 from tests.pipelines.conftest import as_notebook
-from tests.pipelines.orchestrators.conftest import PLANS, RETRAIN, TYPES, Moved, Stub, given, no_marker
+from tests.pipelines.orchestrators.conftest import GREEDY, PLANS, RETRAIN, TYPES, Moved, Stub, given, no_marker
 
 EVERY = pytest.mark.parametrize("to", WRITERS)
 DUE = datetime(2026, 1, 31, 1, 30, tzinfo=UTC)
@@ -127,6 +128,13 @@ def test_a_schedule_that_a_reader_would_take_for_another_is_refused(to: str, cro
         return
     with pytest.raises(UsageError, match=r"last day|either day"):
         orchestrated(to, plan)
+
+
+@EVERY
+def test_without_declared_resources_no_file_has_a_word_of_them(to: str) -> None:
+    usual = replace(RETRAIN, resources=dict.fromkeys(RETRAIN.steps, Resources()))
+    assert text_of(to, usual) == text_of(to, RETRAIN)
+    assert "cpu" not in text_of(to, usual)
 
 
 # ----------------------------------------------------------------------------- Airflow
@@ -262,6 +270,14 @@ def test_what_becomes_of_a_step_becomes_of_its_task(
             step.poke(context(content))
 
 
+def test_what_steps_take_stays_out_of_a_dag_which_says_so(airflow: None) -> None:
+    remarks = [line for line in text_of("airflow", GREEDY).splitlines() if line not in text_of("airflow", RETRAIN)]
+    assert len(remarks) == 2
+    assert all(line.startswith("# ") for line in remarks)
+    assert "train, deploy" in remarks[0]
+    assert loaded(text_of("airflow", GREEDY))["tasks"].keys() == GREEDY.steps.keys()
+
+
 # ---------------------------------------------------------------------------- Kubeflow
 class Task:
     """A task of a stand-in: it has run when it is there."""
@@ -276,6 +292,9 @@ class Task:
     def set_caching_options(self, on: bool) -> "Task":
         assert on is False
         return self
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda amount: self.told.append((name, amount))
 
 
 @pytest.fixture
@@ -331,6 +350,26 @@ def test_components_run_in_order_for_one_due_time_and_what_needs_a_skipped_one_i
         content["pipeline"]()
 
 
+def test_a_component_asks_for_what_its_step_takes(
+    kfp: list[Any], stub: Stub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made: list[Task] = []
+    usual = Task.set_display_name
+    monkeypatch.setattr(Task, "set_display_name", lambda task, name: made.append(usual(task, name)) or task)
+    loaded(text_of("kfp", GREEDY))["pipeline"]()
+    assert {task.told[0]: dict(task.told[1:]) for task in made} == {
+        "extract": {},
+        "train": {"set_cpu_request": "500m", "set_memory_request": "4Gi"},
+        "ask": {},
+        "deploy": {
+            "set_cpu_request": "2",
+            "set_memory_request": "512M",
+            "set_accelerator_type": "nvidia.com/gpu",
+            "set_accelerator_limit": "1",
+        },
+    }
+
+
 # -------------------------------------------------------------------------- Kubernetes
 def expanded(text: str) -> str:
     """Expand a text as the kubelet does, with no variable set: $(NAME) stays as it is, $$ is $."""
@@ -373,6 +412,17 @@ def test_the_manifest_is_a_cron_job_or_a_job_and_takes_secrets_by_reference() ->
     job = yaml.safe_load(text_of("k8s", replace(RETRAIN, run=replace(RETRAIN.run, cron=""))))
     assert job["kind"] == "Job"
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_pod_asks_for_the_most_that_a_step_takes() -> None:
+    asked = pod_of(yaml.safe_load(text_of("k8s", GREEDY)))["resources"]
+    assert asked == {
+        "requests": {"cpu": "2", "memory": "4Gi", "nvidia.com/gpu": "1"},
+        "limits": {"nvidia.com/gpu": "1"},
+    }
+    small = replace(RETRAIN, resources={"extract": Resources(0.25), "train": Resources(0.5)})
+    assert pod_of(yaml.safe_load(text_of("k8s", small)))["resources"] == {"requests": {"cpu": "500m"}}
+    assert "resources" not in pod_of(yaml.safe_load(text_of("k8s", RETRAIN)))
 
 
 # -------------------------------------------------------------------------------- cron

@@ -24,7 +24,7 @@ from nbmlops.pipelines import jobs
 from nbmlops.pipelines.orchestrators.writing import orchestrated
 from nbmlops.project import Project
 from nbmlops.surfaces.cli import main
-from tests.pipelines.orchestrators.conftest import PLANS, RETRAIN, no_marker
+from tests.pipelines.orchestrators.conftest import GREEDY, PLANS, RETRAIN, no_marker
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 AIRFLOW, KFP = os.environ.get("NBMLOPS_TEST_AIRFLOW"), os.environ.get("NBMLOPS_TEST_KFP")
@@ -48,6 +48,7 @@ name = "train"
 function = "steps:train"
 parameters = { n = "${extract.n}" }
 matrix = { kind = ["a", "b"] }
+resources = { cpus = 0.5, memory = "100MB" }
 [[pipelines.retrain.steps]]
 name = "never"
 function = "steps:last"
@@ -309,7 +310,7 @@ def test_kubeflow_compiles_the_pipeline_and_runs_it(kfp_python: str, flights: Pr
 
 
 def test_kubeflow_compiles_hostile_values_and_secrets(kfp_python: str, tmp_path: Path) -> None:
-    for number, plan in enumerate([replace(RETRAIN, run=replace(RETRAIN.run, secrets=("TOKEN",))), *PLANS[::16]]):
+    for number, plan in enumerate([replace(GREEDY, run=replace(RETRAIN.run, secrets=("TOKEN",))), *PLANS[::16]]):
         (text,) = orchestrated("kfp", plan).values()
         path, compiled = tmp_path / f"flow{number}.py", tmp_path / f"flow{number}.yaml"
         path.write_text(text)
@@ -319,6 +320,31 @@ def test_kubeflow_compiles_hostile_values_and_secrets(kfp_python: str, tmp_path:
         assert json.loads(default) == _values(plan)
         if plan.run.secrets:
             assert "TOKEN" in json.dumps(platform)
+            assert _asked(spec) == {
+                "train": {"resourceCpuRequest": "500m", "resourceMemoryRequest": "4Gi"},
+                "deploy": {
+                    "resourceCpuRequest": "2",
+                    "resourceMemoryRequest": "512M",
+                    "accelerator": {
+                        "type": "nvidia.com/gpu",
+                        "count": "1",
+                        "resourceType": "nvidia.com/gpu",
+                        "resourceCount": "1",
+                    },
+                },
+            }
+
+
+def _asked(spec: dict[str, Any]) -> dict[str, Any]:
+    """What the containers of a compiled pipeline ask for, by their steps."""
+    asked = {}
+    for task in spec["root"]["dag"]["tasks"].values():
+        label = spec["components"][task["componentRef"]["name"]]["executorLabel"]
+        wanted = spec["deploymentSpec"]["executors"][label]["container"].get("resources", {})
+        asked[task["taskInfo"]["name"]] = {
+            name: amount for name, amount in wanted.items() if name.startswith(("resource", "accelerator"))
+        }
+    return {name: amounts for name, amounts in asked.items() if amounts}
 
 
 # -------------------------------------------------------------------------- Kubernetes
@@ -332,7 +358,7 @@ print(json.dumps("done"))
 
 
 def test_manifests_are_what_kubernetes_schema_allows(kfp_python: str, tmp_path: Path) -> None:
-    plans = [RETRAIN, replace(RETRAIN, run=replace(RETRAIN.run, cron="", secrets=("TOKEN",))), *PLANS]
+    plans = [RETRAIN, GREEDY, replace(RETRAIN, run=replace(RETRAIN.run, cron="", secrets=("TOKEN",))), *PLANS]
     paths = []
     for number, plan in enumerate(plans):
         (text,) = orchestrated("k8s", plan).values()
