@@ -1,0 +1,77 @@
+"""What a caller asks, in whatever protocol: checked columns, and how the answer is worded."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from nbmlops.serving.protocols.refusals import JSON, Answer
+
+Answering = Callable[[np.ndarray, str, str], Answer]  # predictions, model, version
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a body may be; beyond `max_body_bytes` or `max_rows` the answer is 413, beyond `max_depth` 400."""
+
+    max_body_bytes: int = 16 * 2**20
+    max_rows: int = 1_000_000
+    max_depth: int = 64  # lists and objects inside each other
+
+
+LIMITS = Limits()
+
+
+class Request(NamedTuple):
+    """A request that was read and fits the model. A tuple, because one is made for each request: 1 µs less.
+
+    Attributes
+    ----------
+    columns
+        Name -> values, each `n_rows` long; an unnamed tensor has the name ``""``. Numpy arrays if `is_array`,
+        else lists that `Schema.arrays` takes. Empty where the model's signature is not known.
+    answering
+        Words the predictions as this protocol does.
+    body, content_type
+        As they came.
+    is_invocation
+        `body` is one that MLflow's scoring server reads.
+    """
+
+    columns: Mapping[Any, Any]
+    n_rows: int
+    answering: Answering
+    body: bytes
+    content_type: str
+    params: Any = None
+    is_array: bool = False
+    is_invocation: bool = True
+
+    @property
+    def names(self) -> tuple[Any, ...]:
+        """Names of the columns: requests with the same ones can be scored together."""
+        return tuple(self.columns)
+
+    def answer(self, predictions: np.ndarray, model: str = "", version: str = "") -> Answer:
+        """Word the predictions, one a row, as the caller's protocol wants them.
+
+        Parameters
+        ----------
+        predictions
+            ``(n_rows,)`` or ``(n_rows, n_outputs)``.
+        model, version
+            Whose they are; the Open Inference Protocol names them in the answer.
+        """
+        return self.answering(predictions, model, version)
+
+    def invocation(self) -> tuple[bytes, str]:
+        """Word the request as MLflow's scoring server takes it: a body and its content type, for a model's process."""
+        if self.is_invocation:
+            return self.body, self.content_type
+        lists = {name: np.asarray(column).tolist() for name, column in self.columns.items()}
+        if "" in lists:
+            return orjson.dumps({"inputs": lists[""]}), JSON
+        split = {"columns": list(lists), "data": list(zip(*lists.values(), strict=True))}
+        return orjson.dumps({"dataframe_split": split}, option=orjson.OPT_NON_STR_KEYS), JSON
