@@ -17,6 +17,11 @@ class Ray:
     ----------
     address
         Of the cluster, as ``ray.init`` takes it; without it, one is started on this machine, and ends with this.
+
+    Raises
+    ------
+    StoreError
+        The cluster is out of reach, or has not started in time.
     """
 
     def __init__(self, address: str = "") -> None:
@@ -27,8 +32,9 @@ class Ray:
         if self._is_ours:
             try:
                 ray.init(address or None, log_to_driver=False, include_dashboard=None if address else False)
-            except ConnectionError as exc:
-                raise StoreError(f"Ray at {address} is out of reach: {exc}.", "Check its address.") from exc
+            except Exception as exc:  # what it raises where a node is too slow is a plain Exception
+                ray.shutdown()  # ends what of it has started
+                raise _out_of_reach(address, exc) from exc
         self._run = ray.remote(max_retries=0)(run_here)
         self._open: dict[Future[StepEnd], Any] = {}
 
@@ -52,3 +58,20 @@ class Ray:
             self._ray.cancel(given, force=True)
         if self._is_ours:
             self._ray.shutdown()
+
+
+def _out_of_reach(address: str, cause: Exception) -> StoreError:
+    """Word why there is no cluster.
+
+    Examples
+    --------
+    >>> print(_out_of_reach("10.0.0.7:6379", RuntimeError("Failed to connect to GCS. Last error: ...")))
+    Ray at 10.0.0.7:6379 is out of reach: Failed to connect to GCS. Last error: ...
+      Check the address, and that its head node runs.
+    """
+    said = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+    if address:
+        hint = "Check the address, and that its head node runs."
+        return StoreError(f"Ray at {address} is out of reach: {said}", hint)
+    hint = "Give a slow machine more time with RAY_raylet_start_wait_time_s=120, or name a cluster: ray:ADDRESS"
+    return StoreError(f"Ray could not be started on this machine: {said}", hint)

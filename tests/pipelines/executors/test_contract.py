@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -264,6 +265,40 @@ def test_an_engine_that_is_not_installed_names_its_extra(kind: str) -> None:
         pytest.skip(f"{kind} is installed")
     with pytest.raises(UsageError, match=rf"needs nbmlops\[{kind}\]"):
         named(kind)
+
+
+NO_RAY = """
+import sys, psutil, ray
+from nbmlops.errors import StoreError
+from nbmlops.pipelines.executors import named
+try:
+    named(sys.argv[1])
+except StoreError as exc:
+    assert exc.__cause__ is not None and not ray.is_initialized()
+    assert not psutil.Process().children(recursive=True)
+    print(exc)
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("name", "folder", "said", "hint"),
+    [
+        ("ray", "x" * 100, "Ray could not be started on this machine: ", "RAY_raylet_start_wait_time_s=120"),
+        ("ray:nowhere", "", "Ray at nowhere is out of reach: Invalid address", "Check the address"),
+    ],
+)
+def test_a_ray_that_cannot_begin_is_a_store_out_of_reach_and_leaves_nothing(
+    tmp_path: Path, name: str, folder: str, said: str, hint: str
+) -> None:
+    pytest.importorskip("ray")
+    (tmp_path / folder).mkdir(exist_ok=True)
+    variables = {**os.environ, "RAY_TMPDIR": str(tmp_path / folder)}  # where it has sockets, whose names are short
+    words = [sys.executable, "-c", NO_RAY, name]
+    done = subprocess.run(words, env=variables, capture_output=True, text=True, timeout=WAIT_S)
+    message, _, advice = done.stdout.partition("\n")
+    assert message.startswith(said), done.stderr
+    assert hint in advice
 
 
 def test_a_number_of_steps_is_a_number() -> None:
