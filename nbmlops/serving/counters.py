@@ -252,12 +252,10 @@ class Window:
         >>> Window.of(window.record()) == window
         True
         """
-        return cls(
-            **{
-                name: {int(key): count for key, count in value.items()} if name in _BY_NUMBER else value
-                for name, value in record.items()
-            }
-        )
+        given: dict[str, Any] = dict(record)
+        for name in _BY_NUMBER:
+            given[name] = {int(key): count for key, count in record.get(name, {}).items()}
+        return cls(**given)
 
     def _joined(self, other: "Window", sign: int) -> "Window":
         counts = {
