@@ -1,0 +1,423 @@
+"""A model's signature, and whether data fits it: MLflow's rules of enforcement, without MLflow or pandas.
+
+Data comes as Python lists (`Schema.checked`, once a request; `Schema.arrays`, once a batch) or as numpy arrays
+(`Schema.checked_arrays`). What MLflow 3.17's scoring server takes is taken with the same values, casts included; what it
+refuses is refused with a `DataError` that names column, row and expected type. The tests compare the two on thousands of
+bodies. These are refused on purpose although MLflow takes them, since it silently changes or guesses what they mean:
+
+- a number outside the range of an integer column (MLflow wraps it round);
+- null, NaN and text in a boolean column (there NaN and every text, ``"false"`` too, mean true);
+- a list or an object as one value;
+- a date in text that is not ISO 8601, or with an offset from UTC.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import isnan
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import orjson
+
+from nbmlops.errors import DataError, nearest
+
+Form = Literal["frame", "array"]
+FRAME: Form = "frame"  # how MLflow reads dataframe_split, dataframe_records and CSV: pandas infers, then casts
+ARRAY: Form = "array"  # how it reads inputs and instances: numpy casts
+MISSING = float("nan")  # stands where a record has no such key; told from a NaN that was sent by its identity
+UNNAMED = ""  # the key of a tensor that has no name
+
+_NULL = type(None)
+_LARGEST = {"integer": 2**31, "long": 2**63}
+_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?")
+_WORDS = {str: "text", bool: "true or false", _NULL: "null", dict: "an object", list: "a list", bytes: "bytes"}
+
+Convert = Callable[[Any], Any]
+
+
+# --------------------------------------------------------- one value of a type; a ValueError says that it does not fit
+def _whole(value: Any) -> int:
+    """Cut a number, or a number in text, to a whole one, as numpy does."""
+    if value is None:
+        raise ValueError
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    return np.nan if value is None else float(value)
+
+
+def _truth(value: Any) -> bool:
+    if value is None or isinstance(value, str) or value != value:  # noqa: PLR0124 - NaN alone differs from itself
+        raise ValueError
+    return bool(value)
+
+
+def _text(value: Any) -> Any:
+    """Write a value as text, as numpy does: null becomes ``"None"``; only what no record held stays NaN."""
+    return value if value is MISSING else str(value)
+
+
+def _any(value: Any) -> Any:
+    return value
+
+
+def _decoded(value: Any) -> bytes:
+    """Decode base64 as MLflow does: what is no letter of base64 is skipped."""
+    return base64.decodebytes(value.encode())
+
+
+def _ascii(value: Any) -> Any:
+    return value if value is MISSING else str(value).encode("ascii")
+
+
+def _moment(value: Any) -> np.datetime64:
+    """Read a time: ISO 8601 without an offset, nanoseconds since 1970, or null."""
+    if value is None or value is MISSING:
+        return np.datetime64("NaT", "ns")
+    if type(value) is int or (type(value) is str and _ISO_DATE.fullmatch(value)):
+        return np.datetime64(np.datetime64(value, "ns"), "ns")
+    raise ValueError
+
+
+# --------------------------------------------------------------------------------------------------------- the types
+class Type(NamedTuple):
+    """One of MLflow's types of a column.
+
+    `exact` are the Python types whose values `Schema.arrays` takes as they are; all others go through `convert`
+    one by one, which differs between the two forms of data.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    exact: frozenset[type]
+    convert: Mapping[Form, Convert]
+    largest: int = 0  # whole numbers lie in -largest to largest - 1
+
+    def fits(self, values: Sequence[Any], types: set[type]) -> bool:
+        """Whether all values can be taken as they are."""
+        if not types <= self.exact:
+            return False
+        if self.largest:
+            return -self.largest <= min(values) and max(values) < self.largest
+        return self.dtype.kind != "f" or int not in types or max(map(abs, filter(_is_int, values))) < 2**63
+
+
+def _is_int(value: Any) -> bool:
+    return type(value) is int
+
+
+def _type(name: str, dtype: str, exact: Iterable[type], frame: Convert, array: Convert | None = None) -> Type:
+    converts = {FRAME: frame, ARRAY: array or frame}
+    return Type(name, np.dtype(dtype), frozenset(exact), converts, _LARGEST.get(name, 0))
+
+
+TYPES = {
+    given.name: given
+    for given in (
+        _type("boolean", "bool", [bool], _truth),
+        _type("integer", "int32", [int], _whole),
+        _type("long", "int64", [int], _whole),
+        _type("float", "float32", [float, int, bool, _NULL], _number),
+        _type("double", "float64", [float, int, bool, _NULL], _number),
+        _type("string", "object", [str], _any, _text),
+        _type("binary", "object", [], _decoded, _ascii),
+        _type("datetime", "datetime64[ns]", [], _moment),
+    )
+}
+_TENSOR_TYPES = {"bool": "boolean", "int32": "integer", "int64": "long", "float32": "float", "float64": "double"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a signature; a tensor of ``(n_rows,)`` or ``(n_rows, width)`` is a column of that `width`."""
+
+    name: str | int
+    type: Type
+    required: bool = True
+    width: int | None = None
+
+    def __str__(self) -> str:
+        if self.name == UNNAMED:
+            return f"rows of {self.width} {self.type.name} values" if self.width else f"{self.type.name} values"
+        return f"{self.name!r}: {self.type.name}{'' if self.required else ' (optional)'}"
+
+
+# -------------------------------------------------------------------------------------------------------- the schema
+@dataclass(frozen=True)
+class Schema:
+    """The columns that a model takes; without any, nothing is known, and nothing is checked.
+
+    Examples
+    --------
+    >>> schema = Schema.of('[{"name": "delay", "type": "double"}, {"name": "carrier", "type": "string"}]')
+    >>> schema.checked({"carrier": ["UA"], "delay": [3], "tail": ["N1"]})
+    {'delay': [3], 'carrier': ['UA']}
+    >>> schema.arrays({"delay": [3, None], "carrier": ["UA", "B6"]})["delay"]
+    array([ 3., nan])
+    >>> schema.checked({"carrier": ["UA", "B6"], "delay": [3, "late"]})
+    Traceback (most recent call last):
+        ...
+    nbmlops.errors.DataError: Column 'delay' takes double; row 1 has text that cannot be read as that.
+      The model takes 'delay': double, 'carrier': string.
+    """
+
+    columns: tuple[Column, ...] = ()
+
+    @classmethod
+    def of(cls, inputs_json: str | None) -> "Schema":
+        """Read a signature's inputs as MLmodel keeps them.
+
+        Returns
+        -------
+        Schema
+            One that is not `is_known` for no signature, and for one whose data cannot be held in plain columns:
+            nested types, named or high-dimensional tensors, columns without names.
+        """
+        try:
+            specs = orjson.loads(inputs_json or "null")
+            return cls(_columns(specs)) if specs else cls()
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return cls()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it says what the model takes."""
+        return bool(self.columns)
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether the model takes one array without a name instead of named columns."""
+        return self.is_known and self.columns[0].name == UNNAMED
+
+    @cached_property
+    def by_name(self) -> dict[str | int, Column]:
+        """The columns by their names."""
+        return {column.name: column for column in self.columns}
+
+    def requiring(self, names: Collection[str | int]) -> "Schema":
+        """Make optional columns required, for a model that cannot do without them."""
+        return Schema(tuple(replace(c, required=c.required or c.name in names) for c in self.columns))
+
+    def checked(self, columns: Mapping[Any, Sequence[Any]], form: Form = FRAME) -> dict[Any, Sequence[Any]]:
+        """Check one request, and make the casts that MLflow makes.
+
+        Parameters
+        ----------
+        columns
+            Name -> values as JSON has them, all of one length, at least one row. Columns that the model does not
+            know are dropped; an optional column that is missing stays so.
+        form
+            In which of MLflow's two forms the data came; they differ in how they cast.
+
+        Returns
+        -------
+        dict
+            The model's columns in its order, with values that `arrays` takes; untouched where nothing is known.
+
+        Raises
+        ------
+        DataError
+            A column is missing, or a value does not fit.
+        """
+        if not self.columns:
+            return dict(columns)
+        given: dict[Any, Sequence[Any]] = {}
+        for column in self.columns:
+            name, type_ = column.name, column.type
+            values = columns.get(name)
+            if values is None:
+                if column.required:
+                    raise self._missing(columns)
+            elif column.width is not None:
+                given[name] = self._rows(column, values)
+            elif type_.fits(values, types := set(map(type, values))):
+                given[name] = values
+            else:
+                given[name] = self._converted(column, values, types, form)
+        return given
+
+    def arrays(self, lists: Mapping[Any, Sequence[Any]]) -> dict[Any, np.ndarray]:
+        """Convert what `checked` gave, or several of them one after the other, to numpy; it does not fail.
+
+        Returns
+        -------
+        dict
+            bool, int32, int64, float32, float64, datetime64[ns] or (text and binary) object arrays ``(n_rows,)``; a
+            tensor ``(n_rows, width)``. Null is NaN or NaT; in text it is NaN beside text, and None alone, as in pandas.
+        """
+        with np.errstate(over="ignore"):  # a double beyond a float's range is infinite, in MLflow too
+            return {name: _array(values, self.by_name[name].type.dtype) for name, values in lists.items()}
+
+    def checked_arrays(self, arrays: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+        """Check numpy arrays, and make the casts that lose nothing, as MLflow enforces a schema on a table.
+
+        Raises
+        ------
+        DataError
+            A column is missing, or its type cannot be had without loss.
+        """
+        if not self.columns:
+            return dict(arrays)
+        if missing := [c for c in self.columns if c.required and c.name not in arrays]:
+            raise self._missing(arrays, missing)
+        return {c.name: self._cast(c, arrays[c.name]) for c in self.columns if c.name in arrays}
+
+    def hint(self) -> str:
+        """Say in one line what the model takes."""
+        listed = ", ".join(map(str, self.columns[:20]))
+        return f"The model takes {listed}{', …' if len(self.columns) > 20 else ''}."[:400] if self.columns else ""
+
+    # ------------------------------------------------------------------------------------------------ what is behind
+    def _converted(self, column: Column, values: Sequence[Any], types: set[type], form: Form) -> Sequence[Any]:
+        """Convert values one by one; the first that does not fit is refused."""
+        if types & {dict, list, tuple}:
+            raise self._unfit(column, values, _any_scalar)
+        if form == FRAME:
+            values = _as_pandas_infers(values, types, column.type.name)
+        convert = column.type.convert[form]
+        try:
+            converted = [convert(value) for value in values]
+        except (ValueError, TypeError, OverflowError, AttributeError):
+            raise self._unfit(column, values, convert) from None
+        if column.type.largest and not column.type.fits(converted, {int}):
+            raise self._unfit(column, values, lambda value: _in_range(convert(value), column.type.largest))
+        return converted
+
+    def _rows(self, column: Column, rows: Sequence[Any]) -> Sequence[Any]:
+        """Check the rows of a tensor, each a list of `width` values, or plain values where that is 0."""
+        try:
+            with np.errstate(over="ignore"):
+                shape = np.array(rows, column.type.dtype).shape
+        except (ValueError, TypeError, OverflowError):
+            raise self._unfit(column, rows, lambda row: np.array(row, column.type.dtype)) from None
+        if shape[1:] != ((column.width,) if column.width else ()):
+            each = "one value" if len(shape) == 1 else " x ".join(map(str, shape[1:])) + " values"
+            raise DataError(f"Each row has {each}; expected were {column}.", self.hint())
+        return rows
+
+    def _unfit(self, column: Column, values: Sequence[Any], convert: Convert) -> DataError:
+        """Word what does not fit: the column, the first such row, counted from 0, and what was expected."""
+        where = f"Column {column.name!r} takes" if column.name != UNNAMED else "The model takes"
+        row, found = next(((row, _found(value)) for row, value in enumerate(values) if _fails(convert, value)), (0, ""))
+        return DataError(f"{where} {column.type.name}; row {row} has {found} that cannot be read as that.", self.hint())
+
+    def _missing(self, given: Collection[Any], missing: Sequence[Column] = ()) -> DataError:
+        lacking = missing or [c for c in self.columns if c.required and c.name not in given]
+        if self.is_tensor:
+            return DataError(f"The model takes {self.columns[0]} without names of columns.", self.hint())
+        names = ", ".join(repr(c.name) for c in lacking[:10])
+        extra = [name for name in given if isinstance(name, str) and name not in self.by_name]
+        close = nearest(str(lacking[0].name), extra) if len(extra) == 1 else ""
+        said = f"The model is missing inputs {names}"
+        return DataError(f"{said}: the data has no such column.", close and self.hint() or self.hint())
+
+    def _cast(self, column: Column, given: np.ndarray) -> np.ndarray:
+        try:
+            return _safely_cast(given, column.type)
+        except (ValueError, TypeError, OverflowError):
+            found = "text" if given.dtype.kind in "OTU" else str(given.dtype)
+            said = f"Column {column.name!r} takes {column.type.name}; {found} cannot be read as that without loss."
+            raise DataError(said, self.hint()) from None
+
+
+def _columns(specs: Any) -> tuple[Column, ...]:
+    """Read the specifications; a ValueError or KeyError for what plain columns cannot hold."""
+    if len(specs) == 1 and specs[0]["type"] == "tensor":
+        return (_tensor(specs[0]),)
+    columns = tuple(Column(spec["name"], TYPES[spec["type"]], spec.get("required", True) is True) for spec in specs)
+    if len({column.name for column in columns}) < len(columns) or any(c.name in (None, UNNAMED) for c in columns):
+        raise ValueError
+    return columns
+
+
+def _tensor(spec: Mapping[str, Any]) -> Column:
+    shape, dtype = spec["tensor-spec"]["shape"], spec["tensor-spec"]["dtype"]
+    if spec.get("name") is not None or shape[0] != -1 or len(shape) > 2 or -1 in shape[1:]:
+        raise ValueError
+    return Column(UNNAMED, TYPES[_TENSOR_TYPES[dtype]], width=shape[1] if len(shape) == 2 else 0)
+
+
+def _as_pandas_infers(values: Sequence[Any], types: set[type], wanted: str) -> Sequence[Any]:
+    """Make of a list what a pandas column makes of it: whole numbers beside others become floats, null becomes NaN."""
+    if wanted == "string" and str in types:
+        is_text_alone = types <= {str, _NULL} or (types <= {str, float, _NULL} and not any(map(_is_real, values)))
+        return [MISSING if _is_null(value) else value for value in values] if is_text_alone else values
+    if float in types and int in types and types <= {int, float, _NULL} and wanted != "datetime":
+        return [value if value is None else float(value) for value in values]
+    if wanted == "string" and types & {int, float} and types <= {int, float, _NULL}:
+        return [MISSING if value is None else float(value) for value in values] if types != {int} else values
+    return values
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (type(value) is float and isnan(value))
+
+
+def _is_real(value: Any) -> bool:
+    return type(value) is float and not isnan(value)
+
+
+def _any_scalar(value: Any) -> Any:
+    if isinstance(value, dict | list | tuple):
+        raise ValueError  # noqa: TRY004 - as the converters do
+    return value
+
+
+def _in_range(value: int, largest: int) -> int:
+    if not -largest <= value < largest:
+        raise ValueError
+    return value
+
+
+def _fails(convert: Convert, value: Any) -> bool:
+    try:
+        convert(value)
+    except (ValueError, TypeError, OverflowError, AttributeError):
+        return True
+    return False
+
+
+def _found(value: Any) -> str:
+    """Say of what kind a value is; never what it is."""
+    if isinstance(value, float):
+        return "NaN" if isnan(value) else "a number"
+    return _WORDS.get(type(value), "a number")
+
+
+def _array(values: Sequence[Any], dtype: np.dtype[Any]) -> np.ndarray:
+    if dtype.kind != "O":
+        return np.array(values, dtype)
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _safely_cast(given: np.ndarray, wanted: Type) -> np.ndarray:
+    """Cast an array as MLflow's enforcement allows: to more bits of a kind, and small integers to double."""
+    dtype, kind = wanted.dtype, given.dtype.kind
+    if given.dtype == dtype and wanted.name not in ("string", "binary"):
+        return given
+    if kind in "OTU" and wanted.name in ("string", "binary"):
+        return given.astype(object)
+    if kind == "S" and wanted.name == "binary":
+        return given.astype(object)
+    if kind == "M" and dtype.kind == "M":
+        return given.astype(dtype)
+    if not _is_upcast(given, dtype):
+        raise ValueError
+    return given.astype(dtype)
+
+
+def _is_upcast(given: np.ndarray, dtype: np.dtype[Any]) -> bool:
+    kind, size = given.dtype.kind, given.dtype.itemsize
+    if kind == dtype.kind:
+        return kind in "biuf" and size <= dtype.itemsize
+    if kind == "u" and dtype.kind == "i":
+        return size < dtype.itemsize
+    if kind in "iu" and dtype == np.float64 and size <= 6:
+        return True
+    return given.dtype == np.int64 and dtype.kind == "f" and bool(np.isin(given, (0, 1)).all())
