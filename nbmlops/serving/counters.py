@@ -50,11 +50,13 @@ _PER_E = PER_DECADE / math.log(10)
 _LATENCY_OFFSET = 1 - math.log(LATENCY_LOW_S) * _PER_E
 
 PER_OCTAVE = 32
-LOWEST_EXPONENT = -19  # frexp's, of 2⁻²⁰
-N_MAGNITUDES = 60 * PER_OCTAVE + 1  # the last is for all that is larger
+SMALLEST, LARGEST = 2.0**-20, 2.0**40
+N_MAGNITUDES = 60 * PER_OCTAVE + 1  # the last is for all from 2⁴⁰ on
 NAN_BIN = 0
 ZERO_BIN = N_MAGNITUDES + 1
 N_NUMBERS = 2 * N_MAGNITUDES + 2
+_ABOVE = ZERO_BIN + 1 - PER_OCTAVE * (math.frexp(SMALLEST)[1] + 1)  # where frexp's exponent is 0
+_BELOW = 2 * ZERO_BIN - _ABOVE
 
 N_NAMES = 64
 N_HASHES = 64
@@ -122,30 +124,26 @@ def number_bin(value: float) -> int:
     >>> number_bin(math.nan), number_bin(-math.inf), number_bin(math.inf) == N_NUMBERS - 1
     (0, 1, True)
     """
-    if value != value:  # noqa: PLR0124 (nan, at the price of a comparison)
+    if SMALLEST <= value < LARGEST:
+        mantissa, exponent = math.frexp(value)
+        return _ABOVE + exponent * PER_OCTAVE + int(mantissa * 2 * PER_OCTAVE)
+    if -LARGEST < value <= -SMALLEST:
+        mantissa, exponent = math.frexp(-value)
+        return _BELOW - exponent * PER_OCTAVE - int(mantissa * 2 * PER_OCTAVE)
+    if math.isnan(value):
         return NAN_BIN
-    mantissa, exponent = math.frexp(abs(value))
-    if mantissa > 1:  # infinite
-        return N_NUMBERS - 1 if value > 0 else 1
-    magnitude = (exponent - LOWEST_EXPONENT - 1) * PER_OCTAVE + int(mantissa * 2 * PER_OCTAVE)
-    if magnitude < 0 or not mantissa:
-        return ZERO_BIN
-    magnitude = min(magnitude, N_MAGNITUDES - 1) + 1
-    return ZERO_BIN + magnitude if value > 0 else ZERO_BIN - magnitude
+    return N_NUMBERS - 1 if value >= LARGEST else 1 if value <= -LARGEST else ZERO_BIN
 
 
 def number_bins(values: "Array") -> "Array":
     """Give the bins of many numbers at once, as `number_bin` does."""
     import numpy as np
 
-    mantissas, exponents = np.frexp(np.abs(values))
-    finite = np.isfinite(mantissas)
-    steps = np.where(finite, mantissas, 0) * (2 * PER_OCTAVE)
-    magnitudes = (exponents.astype(np.int64) - LOWEST_EXPONENT - 1) * PER_OCTAVE + steps.astype(np.int64) + 1
-    magnitudes = np.clip(np.where(mantissas == 0, 0, magnitudes), 0, N_MAGNITUDES)
-    magnitudes = np.where(np.isinf(mantissas), N_MAGNITUDES, magnitudes)
-    places = ZERO_BIN + np.where(values < 0, -magnitudes, magnitudes)
-    return np.where(np.isnan(values), NAN_BIN, places)
+    sizes = np.clip(np.abs(values), 0, LARGEST)
+    mantissas, exponents = np.frexp(sizes)
+    steps = np.nan_to_num(mantissas * (2 * PER_OCTAVE)).astype(np.int64)
+    magnitudes = np.where(sizes < SMALLEST, 0, _ABOVE - ZERO_BIN + exponents * PER_OCTAVE + steps)
+    return np.where(np.isnan(values), NAN_BIN, ZERO_BIN + np.where(values < 0, -magnitudes, magnitudes))
 
 
 def label_hash(label: str) -> int:
@@ -321,9 +319,11 @@ class Tally:
 
     def predicted_one(self, value: object) -> None:
         """Count a prediction: a number or truth value, a label, None (as NaN), anything else by its type's name."""
-        if isinstance(value, str):
+        if isinstance(value, float):
+            self._words[_NUMBERS + number_bin(value)] += 1
+        elif isinstance(value, str):
             self._words[self._label_word(value)] += 1
-        elif isinstance(value, (float, int)) or hasattr(value, "__float__"):
+        elif hasattr(value, "__float__"):
             self._words[_NUMBERS + number_bin(_real(value))] += 1
         elif value is None:
             self._words[_NUMBERS + NAN_BIN] += 1

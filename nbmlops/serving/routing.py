@@ -1,9 +1,9 @@
 """Which variant answers a request: at random by weight, or the same one for the same key."""
 
-import hashlib
 import math
 import random
 from collections.abc import Mapping
+from hashlib import blake2b
 
 from nbmlops.errors import UsageError
 
@@ -39,7 +39,7 @@ class Router:
     --------
     >>> router = Router({"2": 90, "3": 10})
     >>> [router.choose(b"customer-%d" % number) for number in range(4)]
-    ['2', '2', '2', '2']
+    ['2', '2', '2', '3']
     >>> Router({"2": 100, "3": 0}).choose()
     '2'
     """
@@ -75,7 +75,7 @@ class Router:
         return self._last
 
     def _of_key(self, key: bytes) -> str:
-        hashed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest())
+        hashed = int.from_bytes(blake2b(key, digest_size=8).digest())
         lowest, chosen = math.inf, self._last
         for factor, weight, label in self._draws:
             score = -math.log(((hashed * factor & _MASK) + 1) * _TO_UNIT) / weight
@@ -86,4 +86,4 @@ class Router:
 
 def _factor(label: str) -> int:
     """Give a variant's own odd factor: products with different ones are as good as independent draws."""
-    return int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest()) | 1
+    return int.from_bytes(blake2b(label.encode(), digest_size=8).digest()) | 1
