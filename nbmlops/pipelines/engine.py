@@ -248,13 +248,13 @@ def _finish(
         profile = [begun.folder / "profile.pstats", begun.folder / "profile.txt"]
         made = [begun.output, *([page] if page else []), *(each for each in profile if each.exists())]
         executed = Executed(str(plan.notebook), executions_in(content), cells_of(trace.prepared.content))
-        record.keep(begun.tracking, begun.run_id, begun.moment, executed)
+        record.keep(begun.tracking, begun.run, begun.moment, executed)
     except (NbmlopsError, OSError) as exc:
         ending = ending.spoilt(exc)
     try:
-        is_told = record.deliver(project, begun.tracking)
-        record.end(begun.tracking, begun.run_id, ending.run_status, ending.tags, made, below=is_told)
-        record.deliver(project, begun.tracking)
+        is_told = record.deliver(project, begun.tracking, is_last=False)
+        record.end(begun.tracking, begun.run, ending.run_status, ending.tags, made, below=is_told)
+        record.deliver(project, begun.tracking, is_last=True)
     except (NbmlopsError, OSError) as exc:
         ending = ending.spoilt(exc)
     return ending

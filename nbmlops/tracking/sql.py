@@ -52,6 +52,25 @@ SELECT key, value, is_nan FROM (
 WHERE n > 1 AND (place = n - 1 OR place % ((n + :most - 2) / (:most - 1)) = 0)
 ORDER BY key, place"""
 
+_TAGGED = sa.text("""
+SELECT runs.run_uuid FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid
+WHERE tags.key = :key AND tags.value = :value AND runs.lifecycle_stage = 'active' AND :status IN ('', runs.status)
+ORDER BY runs.run_uuid""")
+_STATE = sa.text("""
+SELECT runs.status, tags.value FROM runs LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = :key
+WHERE runs.run_uuid = :run_id""")
+
+
+# A registered version by its number, or by an alias where the number is empty.
+_VERSION = sa.text("""
+SELECT v.version, v.source, v.run_id, v.creation_time, t.value AS digest FROM model_versions v
+LEFT JOIN model_version_tags t
+  ON t.workspace = v.workspace AND t.name = v.name AND t.version = v.version AND t.key = 'nbmlops.digest'
+WHERE v.workspace = 'default' AND v.name = :name AND v.current_stage <> 'Deleted_Internal' AND v.version = COALESCE(
+  CAST(NULLIF(:version, '') AS INTEGER),
+  (SELECT a.version FROM registered_model_aliases a
+   WHERE a.workspace = 'default' AND a.name = :name AND a.alias = :alias))""")
+
 
 class History(NamedTuple):
     """Every value that a metric of a run had, in the order in which MLflow gives them: by time, step and value.
@@ -84,6 +103,25 @@ class Row(NamedTuple):
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     tags: Mapping[str, str]
+
+
+class Version(NamedTuple):
+    """One registered version as the tables hold it; `creation_time` is in milliseconds of the epoch."""
+
+    version: int
+    source: str | None
+    run_id: str | None
+    creation_time: int
+    digest: str | None
+
+
+def version(uri: str, name: str, number: str, alias: str) -> Version | None:
+    """Read a registered version; None too where it does not exist: MLflow's client then says so."""
+    with _opened(uri) as connection:
+        if connection is None:
+            return None
+        found = connection.execute(_VERSION, {"name": name, "version": number, "alias": alias}).first()
+        return Version(*found) if found else None
 
 
 # ---------------------------------------------------------------------- one run
@@ -271,7 +309,30 @@ def _times(stamps_ms: Sequence[int | None]) -> Any:
     return pd.Series(pd.to_datetime(pd.array(list(stamps_ms), dtype="Int64"), unit="ms", utc=True)).astype(resolution)
 
 
+# ------------------------------------------------------------- behind MLflow's own store
+def tagged(engine: sa.Engine, key: str, value: str, status: str = "") -> list[str] | None:
+    """List the ids of the runs that carry a tag and are not deleted, in the order of ids; of one status, or of all."""
+    with _borrowed(engine) as connection:
+        if connection is None:
+            return None
+        return list(connection.execute(_TAGGED, {"key": key, "value": value, "status": status}).scalars())
+
+
+def state(engine: sa.Engine, run_id: str, key: str) -> tuple[str, str] | None:
+    """Read a run's status, and one of its tags, empty without it; None also for a run that is not there."""
+    with _borrowed(engine) as connection:
+        found = None if connection is None else connection.execute(_STATE, {"run_id": run_id, "key": key}).first()
+    return None if found is None else (found.status, found.value or "")
+
+
 # -------------------------------------------------------------------- the store
+@contextlib.contextmanager
+def _borrowed(engine: sa.Engine) -> Iterator[sa.Connection | None]:
+    """Use a connection of MLflow's store; None stands for a store whose tables are not known."""
+    with engine.connect() as connection:
+        yield connection if _is_known(connection) else None
+
+
 @contextlib.contextmanager
 def _opened(uri: str) -> Iterator[sa.Connection | None]:
     """Connect to a store whose tables are known; None stands for any other."""

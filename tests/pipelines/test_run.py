@@ -121,11 +121,11 @@ def test_an_output_that_would_destroy_is_refused(project: Project, write_noteboo
 
 def test_runs_left_open_below_end_failed_with_their_notebook(project: Project) -> None:
     tracking = project.open(Tracking)
-    run_id = record.begin(tracking, "train", {"month": 3}, {}).run_id
-    below = tracking.client.create_run(tracking.experiment_id, tags={"mlflow.parentRunId": run_id}).info.run_id
+    begun = record.begin(tracking, "train", {"month": 3}, {})
+    below = tracking.client.create_run(tracking.experiment_id, tags={"mlflow.parentRunId": begun.run_id}).info.run_id
     apart = tracking.client.create_run(tracking.experiment_id).info.run_id
-    record.end(tracking, run_id, "FAILED", {"nbmlops.error": "KernelError"}, [])
-    assert [tracking.client.get_run(each).info.status for each in (run_id, below, apart)] == [
+    record.end(tracking, begun, "FAILED", {"nbmlops.error": "KernelError"}, [])
+    assert [tracking.client.get_run(each).info.status for each in (begun.run_id, below, apart)] == [
         "FAILED",
         "FAILED",
         "RUNNING",

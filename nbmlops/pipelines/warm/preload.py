@@ -81,6 +81,7 @@ MODULES = (
     "nbmlops.tracking.plugin.entry_points",
     "nbmlops.tracking.plugin.stores",
     "nbmlops.tracking.session",
+    "nbmlops.tracking.sql",
     "nbmlops.tracking.verbs",
     "nbmlops.validation.verbs",
 )

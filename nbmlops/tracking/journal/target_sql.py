@@ -40,7 +40,11 @@ class SqlTarget:
         """List the runs that carry an intent's id; the first by id is kept, whoever asks."""
         from mlflow.entities import ViewType
 
+        from nbmlops.tracking import sql
+
         with _translated():
+            if (known := sql.tagged(self._store.engine, "nbmlops.id", intent)) is not None:
+                return known
             experiments = self._experiments()
             condition = f"tags.`nbmlops.id` = '{intent}'"
             found = self._store.search_runs(experiments, condition, ViewType.ACTIVE_ONLY, max_results=10)
@@ -136,7 +140,11 @@ class SqlTarget:
 
     def state(self, run_id: str) -> tuple[str, str]:
         """Give a run's status, and its error if it has one."""
+        from nbmlops.tracking import sql
+
         with _translated():
+            if known := sql.state(self._store.engine, run_id, "nbmlops.error"):
+                return known
             run = self._store.get_run(run_id)
         return str(run.info.status), str(run.data.tags.get("nbmlops.error", ""))
 
