@@ -80,8 +80,12 @@ def packed(records: Sequence[Record]) -> bytes:
     >>> frame.records == (one,), damage.is_tail
     (True, True)
     """
-    heads = [(*each[:7], len(each[7]), each[8], len(each[9])) for each in records]
-    blobs = [blob for each in records for blob in (each[7], each[9])]
+    heads: list[tuple[Any, ...]] = []
+    blobs: list[bytes] = []
+    for request_id, at_ns, version, role, latency_s, status, form, features, answer_form, answer in records:
+        sizes = len(features), answer_form, len(answer)
+        heads.append((request_id, at_ns, version, role, latency_s, status, form, *sizes))
+        blobs += features, answer
     return _payload(as_json(heads), blobs)
 
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nbmlops.serving.capture.columns import Filter
 from nbmlops.serving.capture.frames import (
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     Columns = Mapping[str, Sequence[Any] | npt.NDArray[np.generic]]
     Answer = bytes | Sequence[Any] | npt.NDArray[np.generic]
+    # request_id, at_ns, version, role, latency_s, status, form, features, answer, size in bytes
+    _Waiting = tuple[str, int, str, str, float, int, str, bytes | Columns | None, Answer | None, int]
 
 OPEN = "open"
 SUFFIX = ".log"
@@ -59,19 +61,6 @@ class Counts:
     dropped: int
     waiting: int
     unfiltered: int
-
-
-class _Waiting(NamedTuple):
-    request_id: str
-    at_ns: int
-    version: str
-    role: str
-    latency_s: float
-    features: "bytes | Columns | None"
-    answer: "Answer | None"
-    form: str
-    status: int
-    size: int
 
 
 class Capture:
@@ -116,6 +105,8 @@ class Capture:
         self._log = _Log(folder / OPEN, self._settings)
         self._told = told
         self._waiting: deque[_Waiting] = deque()
+        self._keeps_refused = self._settings.keeps_refused
+        self._most_bytes = self._settings.max_waiting_bytes
         self._pending: tuple[bytes, int, int] | None = (
             None  # what the disk refused: records packed, how many, their size
         )
@@ -173,16 +164,14 @@ class Capture:
         """
         if self._threshold is not None and zlib.crc32(request_id.encode("utf-8", "replace")) >= self._threshold:
             return
-        if status >= 400 and not self._settings.keeps_refused:
+        if status >= 400 and not self._keeps_refused:
             features = answer = None
         size = _RECORD_BYTES + _size(features) + _size(answer)
-        if self._added_bytes - self._written_bytes + size > self._settings.max_waiting_bytes:
+        if self._added_bytes - self._written_bytes + size > self._most_bytes:
             self._dropped += 1
             return
         self._added_bytes += size
-        self._waiting.append(
-            _Waiting(request_id, at_ns, version, role, latency_s, features, answer, form, status, size)
-        )
+        self._waiting.append((request_id, at_ns, version, role, latency_s, status, form, features, answer, size))
 
     def flush(self) -> None:
         """Write what waits; called every 0.1 s, from any thread. A disk that refuses is tried again a second later."""
@@ -221,25 +210,23 @@ class Capture:
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), FRAME_RECORDS))]
         if not taken:
             return None
-        return packed([self._record(each) for each in taken]), len(taken), sum(each.size for each in taken)
+        return packed([self._record(each) for each in taken]), len(taken), sum(each[-1] for each in taken)
 
-    def _record(self, each: _Waiting) -> Record:
-        form, features = self._features(each)
-        answer_form, answer = _answer(each.answer)
-        where = each.request_id, each.at_ns, each.version, each.role, each.latency_s, each.status
-        return Record(*where, form, features, answer_form, answer)
+    def _record(self, waiting: "_Waiting") -> Record:
+        request_id, at_ns, version, role, latency_s, status, form, features, answer, _ = waiting
+        form, written = self._features(form, features)
+        return Record(request_id, at_ns, version, role, latency_s, status, form, written, *_answer(answer))
 
-    def _features(self, each: _Waiting) -> tuple[str, bytes]:
+    def _features(self, form: str, features: "bytes | Columns | None") -> tuple[str, bytes]:
         """Word a request's features, filtered where the settings say so: a body cannot be, so it is left out."""
-        features = each.features
         if features is None:
             return NOTHING, b""
-        if isinstance(features, bytes | bytearray | memoryview):
-            if self._filter is not None:
-                self._unfiltered += 1
-                return NOTHING, b""
-            return each.form, bytes(features)
-        return COLUMNS, as_json(self._filter(features) if self._filter is not None else features)
+        if not isinstance(features, bytes | bytearray | memoryview):
+            return COLUMNS, as_json(self._filter(features) if self._filter is not None else features)
+        if self._filter is not None:
+            self._unfiltered += 1
+            return NOTHING, b""
+        return form, bytes(features)
 
     def _tell_trouble(self, reason: str) -> None:
         if not self._trouble:
@@ -258,15 +245,14 @@ class Capture:
 
 
 def _size(value: Any) -> int:
-    """Estimate how many bytes a body, columns or predictions hold in memory, in constant time for most."""
+    """Estimate how many bytes a body, columns or predictions hold in memory; of columns by the first."""
     if value is None:
         return 0
-    if isinstance(value, bytes | bytearray):
+    if type(value) is bytes:
         return len(value)
     if isinstance(value, Mapping):
-        first = next(iter(value.values()), ())
-        return len(value) * (_VALUE_BYTES + _size(first))
-    return int(getattr(value, "nbytes", _VALUE_BYTES * len(value)))
+        return len(value) * _VALUE_BYTES * len(next(iter(value.values()), ()))
+    return _VALUE_BYTES * len(value)
 
 
 def _answer(answer: Any) -> tuple[str, bytes]:

@@ -1,0 +1,149 @@
+"""What a replay reports: nouns alone."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nbmlops.verb import Result, counted
+
+Change = Literal["better", "worse", "undecided"]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Decisions that change in one way; `share` is of all rows."""
+
+    name: str
+    before: str
+    after: str
+    n: int
+    share: float
+
+
+@dataclass(frozen=True)
+class SliceFlips:
+    """One slice in which decisions flip more, or less, often than elsewhere.
+
+    `lower` and `upper` bound its `rate`; `p_value` (slice against all other rows) is after Benjamini-Hochberg.
+    """
+
+    name: str
+    column: str
+    n: int
+    n_flipped: int
+    rate: float
+    lower: float
+    upper: float
+    p_value: float
+    status: Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How right the decisions are where the truth is known.
+
+    `gained` rows were wrong and are right now, `lost` ones the other way round; `p_value` is McNemar's, exact.
+    `change` is of the accuracy, between `lower` and `upper`.
+    """
+
+    n: int
+    accuracy_before: float
+    accuracy_after: float
+    gained: int
+    lost: int
+    change: float
+    lower: float
+    upper: float
+    p_value: float
+    status: Change
+
+
+@dataclass(frozen=True)
+class CostChange:
+    """What the candidate's decisions cost more (less: negative) than those before, a row, with its interval."""
+
+    n: int
+    before: float
+    after: float
+    change: float
+    lower: float
+    upper: float
+    status: Change
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How candidate - before is distributed, in the prediction's unit."""
+
+    n: int
+    mean: float
+    mean_absolute: float
+    deviation: float
+    p01: float
+    p05: float
+    p50: float
+    p95: float
+    p99: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class ErrorChange:
+    """The mean absolute error where the truth is known; `change` below 0 is better."""
+
+    n: int
+    before: float
+    after: float
+    change: float
+    lower: float
+    upper: float
+    status: Change
+
+
+@dataclass(frozen=True)
+class Replay(Result):
+    """What a candidate would have answered to captured requests, against what was answered.
+
+    `n_unscored` rows lack one of the two predictions and count nowhere. Of decisions there are flips, their share
+    `flip_rate` between `lower` and `upper`; of numbers there are `differences`. `slices` are those that stand out,
+    of `n_slices` that were looked at.
+    """
+
+    model: str
+    against: str
+    n: int
+    n_unscored: int
+    n_flipped: int | None
+    flip_rate: float | None
+    lower: float | None
+    upper: float | None
+    n_slices: int
+    slices: tuple[SliceFlips, ...] = ()
+    directions: tuple[Direction, ...] = ()
+    differences: Differences | None = None
+    outcome: Outcome | None = None
+    error: ErrorChange | None = None
+    cost: CostChange | None = None
+
+    @property
+    def subject(self) -> str:
+        """How the ledger files it."""
+        return f"model/{self.model}"
+
+    @property
+    def headline(self) -> str:
+        """What changes, in one line, and whether that is for the better."""
+        if self.differences is not None:
+            what = f"differs by {self.differences.mean_absolute:.4g} on average"
+        elif self.flip_rate is None:
+            what = "cannot be compared"
+        else:
+            what = f"flips {self.flip_rate:.2%} [{self.lower:.2%}, {self.upper:.2%}]"
+        return f"{self.model} against {self.against} on {counted(self.n, 'captured row')}: {what}{self._verdict}"
+
+    @property
+    def _verdict(self) -> str:
+        if self.cost is not None:
+            return f"; cost {self.cost.change:+.4g} a row, {self.cost.status}"
+        if self.outcome is not None:
+            return f"; {self.outcome.gained} gained, {self.outcome.lost} lost, {self.outcome.status}"
+        return f"; error {self.error.change:+.4g}, {self.error.status}" if self.error is not None else ""
