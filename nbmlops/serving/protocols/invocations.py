@@ -31,6 +31,7 @@ _ONE_OF = f"one of {', '.join(FORMS[:-1])} or {FORMS[-1]}"
 _OF_CHATS = frozenset({"messages", "prompt", "input"})  # MLflow hands such a body to the model as it is
 _NOT_JSON = (b"NaN", b"Infinity")  # which Python's json reads, and so MLflow does
 _BOM = b"\xef\xbb\xbf"
+_LISTS = frozenset({list})
 
 Table = tuple[Mapping[Any, Sequence[Any]], int]  # columns, number of rows
 
@@ -131,7 +132,7 @@ def _place(error: orjson.JSONDecodeError) -> str:
 
 def _whole(digits: str) -> float:
     """Read a whole number; one beyond 64 bits as a float, as orjson does, in time linear in its digits."""
-    if len(digits) <= 19:
+    if len(digits) <= 20:
         return int(digits)
     if math.isinf(number := float(digits)):
         raise ValueError
@@ -145,14 +146,20 @@ def _of_json(body: bytes, content_type: str, schema: Schema, limits: Limits) -> 
     params = document.pop("params", None)
     if not schema.is_known:
         return _unchecked(document, params, body, content_type, limits)
-    forms = [form for form in FORMS if form in document]
-    if len(forms) != 1 or not _OF_CHATS.isdisjoint(document):
-        raise UsageError(
-            f"The body is an object with {len(forms)} of these: {', '.join(FORMS)}.", "Send exactly one of them."
-        )
-    columns, n_rows, form = _READERS[forms[0]](document[forms[0]], schema)
+    form = next(iter(document), "") if len(document) == 1 else _only_form(document)
+    reader = _READERS.get(form) or _READERS[_only_form(document)]
+    columns, n_rows, rules = reader(document[form], schema)
     counted(n_rows, limits)
-    return Request(schema.checked(columns, form), n_rows, predicted, body, content_type, params)
+    return Request(schema.checked(columns, rules), n_rows, predicted, body, content_type, params)
+
+
+def _only_form(document: Mapping[str, Any]) -> str:
+    """Find the one form in an object; what else is in it is not looked at, as MLflow does not."""
+    forms = [form for form in FORMS if form in document]
+    if len(forms) == 1 and _OF_CHATS.isdisjoint(document):
+        return forms[0]
+    said = f"The body is an object with {len(forms)} of these: {', '.join(FORMS)}."
+    raise UsageError(said, "Send exactly one of them.")
 
 
 def counted(n_rows: int, limits: Limits) -> None:
@@ -209,13 +216,14 @@ def _split(content: Any, schema: Schema) -> Read:
         _check_index(content["index"], len(rows))
     if not rows:
         return {}, 0, FRAME
-    if set(map(type, rows)) != {list}:
+    if not _LISTS.issuperset(map(type, rows)):
         rows = _single(rows, names)
     if schema.is_tensor:
         return _matrix(rows, names, schema), len(rows), FRAME
-    if set(map(len, rows)) != {len(names or ())}:
-        raise _uneven(rows, names or (), schema)
-    return _named(names or (), rows, schema), len(rows), FRAME
+    names = names or ()
+    if set(map(len, rows)) != {len(names)}:
+        raise _uneven(rows, names, schema)
+    return _named(names, rows, schema), len(rows), FRAME
 
 
 def _named(names: Sequence[Any], rows: Sequence[Sequence[Any]], schema: Schema) -> Mapping[Any, Sequence[Any]]:
@@ -324,6 +332,8 @@ def _by_name(content: Mapping[str, Any], schema: Schema) -> Read:
     lengths = {len(values) for values in content.values() if type(values) is list}
     if len(lengths) > 1:
         raise DataError("The columns are of different lengths.", schema.hint())
+    if not lengths and content.keys() - schema.by_name.keys():
+        raise DataError("One row of single values has a column that the model does not take.", schema.hint())
     n_rows = lengths.pop() if lengths else 1
     return {name: v if type(v) is list else [v] * n_rows for name, v in content.items()}, n_rows, ARRAY
 

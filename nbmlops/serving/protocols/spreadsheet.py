@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nbmlops.errors import DataError, UsageError
-from nbmlops.serving.schema import Column, Schema
+from nbmlops.serving.schema import MISSING, TYPES, Column, Schema
 
 NULLS = frozenset(
     ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"]
     + ["NULL", "NaN", "None", "n/a", "nan", "null"]
 )
-_TRUTHS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
+_TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def read(body: bytes, schema: Schema, max_rows: int) -> tuple[Mapping[Any, Sequence[Any]], int]:
@@ -77,8 +77,9 @@ def _column(column: Column, at: int, rows: Sequence[Sequence[str]], schema: Sche
     if convert is None:
         raise DataError(f"Column {column.name!r} takes {column.type.name}, which CSV cannot hold.", "Send JSON.")
     words = [row[at] if at < len(row) else "" for row in rows]
+    null = MISSING if column.type.name == "string" else None
     try:
-        return [None if word in NULLS else convert(word) for word in words]
+        return [null if word in NULLS else convert(word) for word in words]
     except (KeyError, ValueError):
         row = next(row for row, word in enumerate(words) if word not in NULLS and not _reads(convert, word))
         said = f"Column {column.name!r} takes {column.type.name}; row {row} has text that cannot be read as that."
@@ -100,13 +101,20 @@ def _number(word: str) -> float:
 
 
 def _whole(word: str) -> int:
+    """Read a whole number, however it is written: ``7``, ``7.0``, ``7e0``."""
     if "_" in word:
         raise ValueError
-    return int(word)
+    try:
+        return int(word)
+    except ValueError:
+        number = float(word)
+        if not number.is_integer():
+            raise
+        return int(number)
 
 
 _CONVERTS: dict[str, Callable[[str], Any]] = {
-    "boolean": _TRUTHS.__getitem__,
+    "boolean": lambda word: _TRUTHS[word.lower()],
     "integer": _whole,
     "long": _whole,
     "float": _number,
@@ -116,6 +124,4 @@ _CONVERTS: dict[str, Callable[[str], Any]] = {
 
 
 def _untyped(name: str) -> Column:
-    from nbmlops.serving.schema import TYPES
-
     return Column(name, TYPES["string"])
