@@ -74,13 +74,6 @@ def _ascii(value: Any) -> Any:
     return value if value is MISSING else str(value).encode("ascii")
 
 
-def _single(value: Any) -> float:
-    """As `_number`, but a record must have the key: MLflow widens a 32-bit column with holes, and then refuses it."""
-    if value is MISSING:
-        raise ValueError
-    return _number(value)
-
-
 def _moment(value: Any) -> np.datetime64:
     """Read a time: ISO 8601 without an offset, nanoseconds since 1970, or null."""
     if value is None or value is MISSING:
@@ -116,7 +109,7 @@ TYPES = {
         _type("boolean", "bool", [bool], _truth),
         _type("integer", "int32", [int], _whole),
         _type("long", "int64", [int], _whole),
-        _type("float", "float32", [float, bool, _NULL], _number, _single),
+        _type("float", "float32", [float, bool, _NULL], _number),
         _type("double", "float64", [float, bool, _NULL], _number),
         _type("string", "object", [str], _any, _text),
         _type("binary", "object", [], _decoded, _ascii),
@@ -150,7 +143,7 @@ class Schema:
     --------
     >>> schema = Schema.of('[{"name": "delay", "type": "double"}, {"name": "carrier", "type": "string"}]')
     >>> schema.checked({"carrier": ["UA"], "delay": [3], "tail": ["N1"]})
-    {'delay': [3], 'carrier': ['UA']}
+    {'delay': [3.0], 'carrier': ['UA']}
     >>> schema.arrays({"delay": [3, None], "carrier": ["UA", "B6"]})["delay"]
     array([ 3., nan])
     >>> schema.checked({"carrier": ["UA", "B6"], "delay": [3, "late"]})
@@ -248,8 +241,7 @@ class Schema:
             bool, int32, int64, float32, float64, datetime64[ns] or (text and binary) object arrays ``(n_rows,)``; a
             tensor ``(n_rows, width)``. Null is NaN or NaT; in text it is NaN beside text, and None alone, as in pandas.
         """
-        with np.errstate(over="ignore"):  # a double beyond a float's range is infinite, in MLflow too
-            return {name: _array(values, self.by_name[name].type.dtype) for name, values in lists.items()}
+        return {name: _array(values, self.by_name[name].type.dtype) for name, values in lists.items()}
 
     def checked_arrays(self, arrays: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
         """Check numpy arrays, and make the casts that lose nothing, as MLflow enforces a schema on a table.
@@ -401,11 +393,14 @@ def _found(value: Any) -> str:
 
 
 def _array(values: Sequence[Any], dtype: np.dtype[Any]) -> np.ndarray:
-    if dtype.kind != "O":
-        return np.array(values, dtype)
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
+    if dtype.kind == "O":
+        array = np.empty(len(values), object)
+        array[:] = values
+        return array
+    if dtype == np.float32:
+        with np.errstate(over="ignore"):  # a double beyond a float's range is infinite, in MLflow too
+            return np.array(values, dtype)
+    return np.array(values, dtype)
 
 
 def _safely_cast(given: np.ndarray, wanted: Type) -> np.ndarray:

@@ -2,9 +2,13 @@
 
 Valid bodies mean what they mean to MLflow's server; what is refused besides is told in `nbmlops.serving.schema`, and:
 
-- a body with other than one of the four forms in it, or in another encoding than UTF-8;
-- rows that have not as many values as there are columns, columns of one name, tables without rows;
-- dataframe_split with other data than a list of rows, CSV with an index column, with dates or with bytes.
+- a body in another encoding than UTF-8, or with half a surrogate pair;
+- rows that have not as many values as there are columns, records without a column that others have (in instances),
+  columns of one name, tables without rows;
+- dataframe_split with other data than a list of rows; CSV with an index column, with dates or with bytes.
+
+And this is read otherwise: a whole number beyond 64 bits is a float, in a column of text too; what is in columns that the
+model does not take is not looked at; a double in CSV is the nearest one to its digits, which pandas misses by the last.
 """
 
 import json
@@ -60,7 +64,7 @@ def read(body: bytes, content_type: str | None, schema: Schema, limits: Limits =
     >>> schema = Schema.of('[{"name": "delay", "type": "double"}]')
     >>> request = read(b'{"dataframe_split": {"columns": ["delay"], "data": [[2.5], [3]]}}', "application/json", schema)
     >>> request.columns, request.n_rows
-    ({'delay': [2.5, 3]}, 2)
+    ({'delay': [2.5, 3.0]}, 2)
     >>> request.answer(np.array([0, 1])).body
     b'{"predictions":[0,1]}'
     >>> read(b"{}", "text/plain", schema).status

@@ -9,14 +9,16 @@ from nbmlops.errors import DataError, UsageError
 from nbmlops.serving.schema import MISSING, TYPES, Column, Schema
 
 NULLS = frozenset(
-    ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"]
-    + ["NULL", "NaN", "None", "n/a", "nan", "null"]
-)
+    (
+        "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+        "NULL", "NaN", "None", "n/a", "nan", "null",
+    )
+)  # fmt: skip
 _TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def read(body: bytes, schema: Schema, max_rows: int) -> tuple[Mapping[Any, Sequence[Any]], int]:
-    """Read a table with a header.
+    r"""Read a table with a header.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def read(body: bytes, schema: Schema, max_rows: int) -> tuple[Mapping[Any, Seque
 
     Examples
     --------
-    >>> read(b"delay,tail\\n1.5,N1\\n,N2\\n", Schema.of('[{"name": "delay", "type": "double"}]'), 10)
+    >>> read(b"delay,tail\n1.5,N1\n,N2\n", Schema.of('[{"name": "delay", "type": "double"}]'), 10)
     ({'delay': [1.5, None]}, 2)
     """
     header, *rows = _rows(body, max_rows) or [[]]
