@@ -177,7 +177,8 @@ def column(values: list[Any], kind: pa.DataType | None) -> pa.Array:
         pass
     if all(isinstance(value, int | float | None) and not isinstance(value, bool) for value in values):
         return pa.array([None if value is None else _number(value) for value in values], pa.float64())
-    return pa.array([None if value is None else _json_text(value) for value in values], pa.string())
+    word = _sound if all(isinstance(value, str | None) for value in values) else _json_text
+    return pa.array([None if value is None else word(value) for value in values], pa.string())
 
 
 def _typed(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -191,7 +192,7 @@ def _typed(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 def _one(value: Any, kind: pa.DataType) -> Any:
     try:
-        return pa.scalar(value).cast(kind).as_py()
+        return pa.scalar(_sound(value) if isinstance(value, str) else value).cast(kind).as_py()
     except (pa.ArrowException, ValueError, OverflowError, TypeError):
         return None
 
@@ -207,7 +208,12 @@ def _json_text(value: Any) -> str:
     try:
         return orjson.dumps(value, str).decode()
     except TypeError:
-        return json.dumps(value, default=str).encode("utf-8", "replace").decode()
+        return _sound(json.dumps(value, default=str))
+
+
+def _sound(text: str) -> str:
+    """Put a mark in the place of lone surrogates, which are no text."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _text(body: bytes) -> str:

@@ -99,14 +99,14 @@ class Capture:
         key: bytes = b"",
         told: Callable[[str], object] = str,
     ) -> None:
-        self._settings = settings or CaptureSettings()
-        self._filter = Filter(self._settings.exclude, self._settings.hash, key) if self._settings.filters else None
-        self._threshold = None if self._settings.rate >= 1 else int(self._settings.rate * 2**32)
-        self._log = _Log(folder / OPEN, self._settings)
+        self.settings = settings or CaptureSettings()
+        self._filter = Filter(self.settings.exclude, self.settings.hash, key) if self.settings.filters else None
+        self._threshold = None if self.settings.rate >= 1 else int(self.settings.rate * 2**32)
+        self._log = _Log(folder / OPEN, self.settings)
         self._told = told
         self._waiting: deque[_Waiting] = deque()
-        self._keeps_refused = self._settings.keeps_refused
-        self._most_bytes = self._settings.max_waiting_bytes
+        self._keeps_refused = self.settings.keeps_refused
+        self._most_bytes = self.settings.max_waiting_bytes
         self._pending: tuple[bytes, int, int] | None = (
             None  # what the disk refused: records packed, how many, their size
         )
