@@ -78,8 +78,9 @@ def _moment(value: Any) -> np.datetime64:
     """Read a time: ISO 8601 without an offset, nanoseconds since 1970, or null."""
     if value is None or value is MISSING:
         return np.datetime64("NaT", "ns")
-    if type(value) is int or (type(value) is str and _ISO_DATE.fullmatch(value)):
-        return np.datetime64(np.datetime64(value, "ns"), "ns")
+    if type(value) is int or (type(value) is str and _ISO_DATE.fullmatch(value) and "1678" <= value[:4] <= "2261"):
+        moment: np.datetime64 = np.datetime64(value, "ns")
+        return moment
     raise ValueError
 
 
@@ -244,7 +245,10 @@ class Schema:
         return {name: _array(values, self.by_name[name].type.dtype) for name, values in lists.items()}
 
     def checked_arrays(self, arrays: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
-        """Check numpy arrays, and make the casts that lose nothing, as MLflow enforces a schema on a table.
+        """Check numpy arrays, and make the casts that change no value.
+
+        MLflow, which enforces a schema so on Parquet, refuses by type alone what is cast here where it fits: int64 to
+        double, double to float or long.
 
         Raises
         ------
@@ -404,27 +408,21 @@ def _array(values: Sequence[Any], dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def _safely_cast(given: np.ndarray, wanted: Type) -> np.ndarray:
-    """Cast an array as MLflow's enforcement allows: to more bits of a kind, and small integers to double."""
+    """Cast an array as MLflow's enforcement does, and besides where no value of it changes."""
     dtype, kind = wanted.dtype, given.dtype.kind
-    if given.dtype == dtype and wanted.name not in ("string", "binary"):
+    if wanted.name in ("string", "binary"):
+        if kind not in ("OTUS" if wanted.name == "binary" else "OTU"):
+            raise ValueError
+        return given.astype(object)
+    if given.dtype == dtype:
         return given
-    if kind in "OTU" and wanted.name in ("string", "binary"):
-        return given.astype(object)
-    if kind == "S" and wanted.name == "binary":
-        return given.astype(object)
     if kind == "M" and dtype.kind == "M":
         return given.astype(dtype)
-    if not _is_upcast(given, dtype):
+    if kind not in "iuf" or dtype.kind not in "if":
         raise ValueError
-    return given.astype(dtype)
-
-
-def _is_upcast(given: np.ndarray, dtype: np.dtype[Any]) -> bool:
-    kind, size = given.dtype.kind, given.dtype.itemsize
-    if kind == dtype.kind:
-        return kind in "biuf" and size <= dtype.itemsize
-    if kind == "u" and dtype.kind == "i":
-        return size < dtype.itemsize
-    if kind in "iu" and dtype == np.float64 and size <= 6:
-        return True
-    return given.dtype == np.int64 and dtype.kind == "f" and bool(np.isin(given, (0, 1)).all())
+    with np.errstate(all="ignore"):
+        cast = given.astype(dtype)
+        returned = cast.astype(given.dtype)
+    if not np.array_equal(returned, given, equal_nan=kind == "f"):
+        raise ValueError
+    return cast

@@ -7,8 +7,8 @@ Valid bodies mean what they mean to MLflow's server; what is refused besides is 
   columns of one name, tables without rows;
 - dataframe_split with other data than a list of rows; CSV with an index column, with dates or with bytes.
 
-And this is read otherwise: a whole number beyond 64 bits is a float, in a column of text too; what is in columns that the
-model does not take is not looked at; a double in CSV is the nearest one to its digits, which pandas misses by the last.
+And this is read otherwise: a whole number beyond 64 bits is a float, in a column of text too; what is in columns that
+the model does not take is not looked at; a double in CSV is the nearest one to its digits, which pandas at times misses.
 """
 
 import json
@@ -81,9 +81,9 @@ def read(body: bytes, content_type: str | None, schema: Schema, limits: Limits =
             return _of_csv(body, content_type or "", schema, limits)
     except NbmlopsError as error:
         return refusal(error)
-    from nbmlops.serving.protocols import arrow  # only where it is asked for: it loads pyarrow
+    from nbmlops.serving.protocols.arrow import read as read_table  # where it is asked for alone: it loads pyarrow
 
-    return arrow.read(body, schema, limits, is_parquet=kind == PARQUET)
+    return read_table(body, schema, limits, is_parquet=kind == PARQUET)
 
 
 @lru_cache(maxsize=64)
