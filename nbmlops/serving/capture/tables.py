@@ -160,12 +160,12 @@ def _read(record: Record, types: Mapping[str, Any]) -> tuple[Columns, list[Any],
 
 
 def column(values: list[Any], kind: pa.DataType | None) -> pa.Array:
-    """Make a column of the type that the signature names, else of the one that the values have; JSON for mixed ones.
+    """Make a column of the type that the signature names, else of the one that the values have; text for mixed ones.
 
     Examples
     --------
     >>> column([1, 2.5, None], None).type, column([1, "a"], None).to_pylist()
-    (DataType(double), ['1', '"a"'])
+    (DataType(double), ['1', 'a'])
     >>> column([1, "a"], pa.float64()).to_pylist()
     [1.0, None]
     """
@@ -177,8 +177,7 @@ def column(values: list[Any], kind: pa.DataType | None) -> pa.Array:
         pass
     if all(isinstance(value, int | float | None) and not isinstance(value, bool) for value in values):
         return pa.array([None if value is None else _number(value) for value in values], pa.float64())
-    word = _sound if all(isinstance(value, str | None) for value in values) else _json_text
-    return pa.array([None if value is None else word(value) for value in values], pa.string())
+    return pa.array([None if value is None else _as_text(value) for value in values], pa.string())
 
 
 def _typed(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -204,7 +203,10 @@ def _number(value: float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def _json_text(value: Any) -> str:
+def _as_text(value: Any) -> str:
+    """Give text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return _sound(value)
     try:
         return orjson.dumps(value, str).decode()
     except TypeError:

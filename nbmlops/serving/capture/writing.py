@@ -105,7 +105,7 @@ class Capture:
         self._log = _Log(folder / OPEN, self.settings)
         self._told = told
         self._waiting: deque[_Waiting] = deque()
-        self._keeps_refused = self.settings.keeps_refused
+        self._keeps_refused = self.settings.keeps_refused and not self.settings.filters  # an error may name a value
         self._most_bytes = self.settings.max_waiting_bytes
         self._pending: tuple[bytes, int, int] | None = (
             None  # what the disk refused: records packed, how many, their size

@@ -1,7 +1,8 @@
-"""Logs become segments, each record exactly once, wherever the process that does it dies, and whatever stands in them."""
+"""Logs become segments, each record exactly once, wherever who does it dies, and whatever stands in them."""
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from pathlib import Path
 from nbmlops.serving.capture import segments
 from nbmlops.serving.capture.compaction import compact
 from nbmlops.serving.capture.places import Place
-segments.CHUNK_BYTES = 4000
+segments.chunks.__defaults__ = (4000,)  # several segments of each log
 place = Place.of(Path(sys.argv[1]), "delays")
 segments.segment(place)
 compact(place)
@@ -44,6 +45,12 @@ compact(place)
 def segmenting(root: Path, **environment: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", SEGMENTING, str(root)]
     return subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.PIPE)
+
+
+def segmented(root: Path) -> None:
+    process = segmenting(root)
+    assert process.communicate() == (None, b"")
+    assert process.returncode == 0
 
 
 def files(place: Place) -> list[str]:
@@ -59,7 +66,8 @@ def record(n: int = 0) -> Record:
 
 
 def test_a_segment_has_our_columns_and_each_feature_with_the_type_of_the_signature(place: Place, add: Add) -> None:
-    add(2, MONDAY, body=b'{"dataframe_split": {"columns": ["delay", "carrier", "extra"], "data": [[4, "UA", 1], [null, "B6", 2]]}}')
+    split = b'{"columns": ["delay", "carrier", "extra"], "data": [[4, "UA", 1], [null, "B6", 2]]}'
+    add(2, MONDAY, body=b'{"dataframe_split": ' + split + b"}", answer=np.array([1, 0]))
     assert segment(place) == segments.Segmented(logs=1, rows=4, files=1)
     (name,) = files(place)
     table = pq.read_table(place.folder / name)
@@ -100,7 +108,7 @@ def test_a_crash_at_any_point_loses_and_doubles_nothing(place: Place, add: Add, 
     _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, errors.decode()
     assert ids(place) == wanted, "read right after the crash"
-    assert segmenting(tmp_path).wait() == 0
+    segmented(tmp_path)
     assert ids(place) == wanted
     assert place.logs() == []
     assert len(files(place)) == 1, "all of a past day is one segment"
@@ -119,7 +127,7 @@ def test_kills_at_any_moment_lose_and_double_nothing(place: Place, add: Add, tmp
         process.communicate()
     wanted = sorted(f"r{n}" for n in range(1600))
     assert ids(place) == wanted
-    assert segmenting(tmp_path).wait() == 0
+    segmented(tmp_path)
     assert ids(place) == wanted
     assert len(files(place)) == 1
 
@@ -138,8 +146,6 @@ def test_an_attempt_that_divided_a_log_otherwise_leaves_nothing_twice(
     add(1500, MONDAY)
     (log,) = place.logs()
     copy = log.read_bytes()
-    monkeypatch.setattr(segments, "CHUNK_BYTES", 1)
-    assert segments.segment.__kwdefaults__ is None
     monkeypatch.setattr(segments.chunks, "__defaults__", (1,))
     segment(place)
     assert len(files(place)) == 3
@@ -164,11 +170,7 @@ def test_a_day_is_merged_when_it_is_over_and_again_when_more_of_it_arrives(place
     assert len(ids(place)) == 7
 
 
-def test_a_full_disk_loses_nothing_and_the_next_call_mends_it(
-    place: Place, add: Add, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import resource
-
+def test_a_full_disk_loses_nothing_and_the_next_call_mends_it(place: Place, add: Add) -> None:
     add(500, MONDAY)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
@@ -273,7 +275,9 @@ def test_bodies_that_cannot_be_read_keep_their_row_and_are_counted(place: Place,
 
 def test_times_that_make_no_sense_do_not_block(place: Place) -> None:
     times = [-1, 0, 2**62, 2**80]
-    content = b"".join(framed(packed([record(n)._replace(at_ns=at)]), mark_of("host-1-1")) for n, at in enumerate(times))
+    content = b"".join(
+        framed(packed([record(n)._replace(at_ns=at)]), mark_of("host-1-1")) for n, at in enumerate(times)
+    )
     log_of(place, content)
     assert segment(place).bad_records == 3
     assert len(captured(place)) == 4
