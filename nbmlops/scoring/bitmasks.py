@@ -12,6 +12,7 @@ deep trees are walked instead (`walking`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -105,8 +106,10 @@ class Bitmasks:
 def _added(values: np.ndarray) -> np.ndarray:
     """Add up each row from left to right: pairwise sums would end in other last digits."""
     if len(values) > _FEW_ROWS:
-        return np.add.reduce(np.ascontiguousarray(values.T), axis=0)
-    return np.add.accumulate(values, axis=1)[:, -1]
+        values = np.ascontiguousarray(values.T)
+        return np.asarray(np.add.reduce(values, axis=0))
+    added: np.ndarray = np.add.accumulate(values, axis=1)
+    return added[:, -1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +131,7 @@ class _Words:
         starts = trees.leaf_starts()
         n_leaves = np.diff(starts)
         ranges = trees.leaf_ranges()
-        if (n_leaves <= 0).any() or any((a >= b).any() for a, b in zip(ranges, ranges[1:], strict=False)):
+        if (n_leaves <= 0).any() or any((a >= b).any() for a, b in pairwise(ranges)):
             raise unreadable("the leaves of its trees are out of order")
         n_words = -(-n_leaves // _WORD_BITS)
         in_turn = np.argsort(np.arange(len(n_leaves)) % trees.n_classes_a_round, kind="stable")
@@ -233,7 +236,7 @@ def goes_left(trees: Trees, nodes: np.ndarray, figures: np.ndarray) -> np.ndarra
         known = ~missing & (figures >= 0) & (figures < N_CATEGORIES)
         places = np.where(known, figures, 0).astype(np.intp)
         left[categorical] = trees.bits[trees.bits_of[nodes[categorical]]][:, places] & known
-    return left | (missing & trees.missing_left[nodes, None])
+    return np.asarray(left | (missing & trees.missing_left[nodes, None]))
 
 
 def _fill_codes(table: np.ndarray, trees: Trees, words: _Words, codes: Codes) -> None:

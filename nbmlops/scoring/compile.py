@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from nbmlops.scoring import heads, steps
 from nbmlops.scoring.compiled import PREDICTS, Compiled, Unreadable
-from nbmlops.scoring.steps import Flow, NotCompilable, called, check_width, expects
+from nbmlops.scoring.steps import Flow, NotCompilableError, called, check_width, expects
 
-__all__ = ["NotCompilable", "compile_model", "supported"]
+__all__ = ["NotCompilableError", "compile_model", "supported"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def compile_model(model: Any, predict_fn: str = "predict", *, inputs: Sequence[s
 
     Raises
     ------
-    NotCompilable
+    NotCompilableError
         A part, or an option of it, is not compiled; the message says which.
 
     Examples
@@ -119,7 +119,7 @@ def compile_model(model: Any, predict_fn: str = "predict", *, inputs: Sequence[s
     'LinearRegression'
     >>> compile_model(print)
     Traceback (most recent call last):
-    nbmlops.scoring.steps.NotCompilable: builtin_function_or_method is not compiled
+    nbmlops.scoring.steps.NotCompilableError: builtin_function_or_method is not compiled
     """
     import sklearn
 
@@ -132,9 +132,15 @@ def compile_model(model: Any, predict_fn: str = "predict", *, inputs: Sequence[s
         check_width(estimator, flow)
         own, head = read(estimator, flow)
     except AttributeError as exc:
-        raise NotCompilable(f"a part of it is not fitted, or by another version ({exc})") from exc
+        raise NotCompilableError(f"a part of it is not fitted, or by another version ({exc})") from exc
     compiled = Compiled(
-        tuple(names), ahead + own, head, predict_fn, described(model), f"scikit-learn {sklearn.__version__}"
+        tuple(names),
+        ahead + own,
+        head,
+        predict_fn,
+        described(model),
+        f"scikit-learn {sklearn.__version__}",
+        by_position=not hasattr(model, "feature_names_in_"),
     )
     _check(compiled)
     return compiled
@@ -147,7 +153,7 @@ def _check(compiled: Compiled) -> None:
     try:
         scorer = Scorer(Compiled.from_bytes(compiled.to_bytes()))
     except (Unreadable, TypeError, ValueError) as exc:
-        raise NotCompilable(str(exc).partition("\n")[0]) from exc
+        raise NotCompilableError(str(exc).partition("\n")[0]) from exc
     has_answer = compiled.predict_fn == "predict" or scorer.has_scores
     expects(has_answer, f"{compiled.described} gives no probabilities")
 
@@ -189,7 +195,7 @@ def reader_of(model: Any, kind: str) -> Callable[[Any, Flow], Any]:
         if row.name == called(model) and (row.kind == "transformer") == (kind == "transformer"):
             expects(getattr(import_module(row.module), row.name) is type(model), f"{row.name} is a type of your own")
             return row.read
-    raise NotCompilable(_why_not(model, kind))
+    raise NotCompilableError(_why_not(model, kind))
 
 
 def _why_not(model: Any, kind: str) -> str:

@@ -50,6 +50,8 @@ class Compiled:
         The model in words, such as ``"Pipeline(StandardScaler, LogisticRegression)"``.
     library
         What it was fitted with, such as ``"scikit-learn 1.9.1"``.
+    by_position
+        Whether it was fitted on an array, so that the order of the columns counts and not their names.
 
     Examples
     --------
@@ -65,6 +67,7 @@ class Compiled:
     predict_fn: str = "predict"
     described: str = ""
     library: str = ""
+    by_position: bool = False
 
     def to_bytes(self) -> bytes:
         """Write it down; `from_bytes` reads it."""
@@ -195,6 +198,11 @@ def _audited(plan: Mapping[str, Any]) -> dict[str, Any]:
     words = (plan["predict_fn"], plan["described"], plan["library"], *inputs)
     if not all(isinstance(word, str) for word in words) or len(set(inputs)) != len(inputs):
         raise TypeError("names")
-    if not (isinstance(steps, list) and isinstance(head, dict) and plan["predict_fn"] in PREDICTS):
+    if not (
+        isinstance(steps, list)
+        and isinstance(head, dict)
+        and plan["predict_fn"] in PREDICTS
+        and type(plan["by_position"]) is bool
+    ):
         raise TypeError("steps or head")
     return {**plan, "inputs": tuple(inputs)}

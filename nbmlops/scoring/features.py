@@ -61,6 +61,7 @@ class Coded:
 
     @property
     def dtype(self) -> np.dtype:
+        """The type of its figures."""
         return self.figures.dtype
 
     @property
@@ -68,7 +69,7 @@ class Coded:
         """Which figure each code has, (n_codes,)."""
         if self.hot is None:
             return np.arange(len(self.figures))
-        return (self.hot == self.place).astype(np.intp)
+        return np.asarray(self.hot == self.place, np.intp)
 
 
 Feature: TypeAlias = Column | Coded
@@ -209,7 +210,7 @@ def _filled(feature: Feature, missing: float, fill: Any) -> Feature:
 
 def is_missing(figures: np.ndarray, missing: float) -> np.ndarray:
     """Tell where the mark for a missing figure stands, which may be NaN."""
-    return np.isnan(figures) if missing != missing else figures == missing  # noqa: PLR0124 - the test for NaN
+    return np.isnan(figures) if np.isnan(missing) else np.asarray(figures == missing)
 
 
 def _fill_text(features: list[Feature], step: Op) -> list[Feature]:
@@ -217,10 +218,10 @@ def _fill_text(features: list[Feature], step: Op) -> list[Feature]:
     fills, missing = _one_each(features, step["by"]), step["missing"]
     if not all(isinstance(fill, str) for fill in fills) or missing not in {"none", "nan"}:
         raise unreadable("a missing text would be filled with something else")
+    columns = map(_only_column, features)
     return [
-        replace(_only_column(feature), dtype=OBJECT, steps=(*feature.steps, ("fill-text", missing, fills[place])))
-        for place, feature in enumerate(features)
-        if isinstance(_only_column(feature), Column)
+        replace(column, dtype=OBJECT, steps=(*column.steps, ("fill-text", missing, fills[place])))
+        for place, column in enumerate(columns)
     ]
 
 

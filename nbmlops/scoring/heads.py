@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from nbmlops.scoring.steps import Flow, NotCompilable, Op, called, convert, expects, ordinal_encoder
+from nbmlops.scoring.steps import Flow, Op, called, convert, expects, ordinal_encoder
 from nbmlops.scoring.trees import N_CATEGORIES
 
 Head: TypeAlias = tuple[list[Op], Op]
@@ -36,25 +36,25 @@ def _linear(model: Any) -> Op:
 
 
 def linear_regressor(model: Any, _: Flow) -> Head:
-    """``x @ coef + intercept``."""
+    """Read ``x @ coef + intercept``."""
     expects(np.ndim(model.coef_) == 1 and np.size(model.intercept_) == 1, f"{called(model)} predicts several outputs")
     return [convert("float", "both")], _linear(model) | {"decides": "value"}
 
 
 def linear_classifier(model: Any, _: Flow) -> Head:
-    """The sign of the decision, or the highest of many; no probabilities."""
+    """Read the sign of the decision, or the highest of many; no probabilities."""
     head = _linear(model) | {"classes": _classes(model)}
     return [convert("float", "both")], head | {"decides": "above zero" if len(head["coef"]) == 1 else "highest"}
 
 
 def logistic_regression(model: Any, flow: Flow) -> Head:
-    """A linear classifier with the logistic link, or with softmax for many classes."""
+    """Read a linear classifier with the logistic link, or with softmax for many classes."""
     steps, head = linear_classifier(model, flow)
     return steps, head | {"link": "logistic" if len(head["coef"]) == 1 else "softmax"}
 
 
 def sgd_classifier(model: Any, flow: Flow) -> Head:
-    """A linear classifier; probabilities with the losses that have them."""
+    """Read a linear classifier; probabilities with the losses that have them."""
     steps, head = linear_classifier(model, flow)
     link = {"log_loss": "logistic", "modified_huber": "huber"}.get(model.loss, "none")
     expects(link != "huber" or len(head["coef"]) == 1, "SGDClassifier with modified_huber has more than two classes")
@@ -62,12 +62,12 @@ def sgd_classifier(model: Any, flow: Flow) -> Head:
 
 
 def tree(model: Any, flow: Flow) -> Head:
-    """A single tree."""
+    """Read a single tree."""
     return _voted(model, [model], flow)
 
 
 def forest(model: Any, flow: Flow) -> Head:
-    """The mean of many trees."""
+    """Read the mean of many trees."""
     return _voted(model, model.estimators_, flow)
 
 
@@ -86,7 +86,7 @@ def _voted(model: Any, trees: Sequence[Any], flow: Flow) -> Head:
 
 
 def gradient_boosting(model: Any, _: Flow) -> Head:
-    """A start and the sum of small trees."""
+    """Read a start and the sum of small trees."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     zero = isinstance(model.init_, str) and model.init_ == "zero"
@@ -106,7 +106,7 @@ def gradient_boosting(model: Any, _: Flow) -> Head:
 
 
 def hist_gradient_boosting(model: Any, flow: Flow) -> Head:
-    """A baseline and the sum of trees that know missing figures and categories."""
+    """Read a baseline and the sum of trees that know missing figures and categories."""
     made = _Made(n_classes_a_round=model.n_trees_per_iteration_)
     for part in (predictor for round_ in model._predictors for predictor in round_):
         made.add_binned(part.nodes, part.raw_left_cat_bitsets)
@@ -178,7 +178,7 @@ class _Made:
     def _add(
         self, is_leaf: np.ndarray, left: np.ndarray, right: np.ndarray, values: np.ndarray, **node: np.ndarray
     ) -> None:
-        """Number internal nodes in their own order and leaves from left to right."""
+        """Count internal nodes in their own order and leaves from left to right."""
         order = _in_order(is_leaf, left, right)
         leaves = order[is_leaf[order]]
         number = np.empty(len(is_leaf), np.int64)
@@ -233,6 +233,3 @@ def _in_order(is_leaf: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.nd
         if not leaf[node]:
             waiting += [rights[node], lefts[node]]
     return np.array(order, np.int64)
-
-
-__all__ = ["Head", "NotCompilable", "ReadHead"]

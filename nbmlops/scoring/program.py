@@ -41,21 +41,24 @@ class Block:
             figures = _BLOCK_STEPS[name](self, figures, *given)
         return figures
 
-    def operated(self, figures: np.ndarray, name: str, by: np.ndarray) -> np.ndarray:
-        return UFUNCS[name](figures, by, out=figures, casting="same_kind")
+    # Each takes the figures and what belongs to the step, and may work in place.
 
-    def converted(self, figures: np.ndarray, dtype: str) -> np.ndarray:
+    def _operated(self, figures: np.ndarray, name: str, by: np.ndarray) -> np.ndarray:
+        UFUNCS[name](figures, by, out=figures, casting="same_kind")
+        return figures
+
+    def _converted(self, figures: np.ndarray, dtype: str) -> np.ndarray:
         return figures.astype(dtype, copy=False)
 
-    def clipped(self, figures: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    def _clipped(self, figures: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         return np.clip(figures, low.astype(figures.dtype), high.astype(figures.dtype), out=figures)
 
-    def filled(self, figures: np.ndarray, missing: np.ndarray, fill: np.ndarray) -> np.ndarray:
+    def _filled(self, figures: np.ndarray, missing: np.ndarray, fill: np.ndarray) -> np.ndarray:
         for row, mark in enumerate(missing[:, 0]):
             figures[row, is_missing(figures[row], mark)] = fill[row, 0]
         return figures
 
-    def checked(self, figures: np.ndarray, refuses: str) -> np.ndarray:
+    def _checked(self, figures: np.ndarray, refuses: str) -> np.ndarray:
         good = np.isfinite(figures)
         if not good.all():
             bad = ~good if refuses == "both" else np.isinf(figures)
@@ -73,11 +76,11 @@ class Block:
 
 
 _BLOCK_STEPS: Final[dict[str, Callable[..., np.ndarray]]] = {
-    "to": Block.converted,
-    "refuse": Block.checked,
-    "clip": Block.clipped,
-    "fill": Block.filled,
-    **{name: (lambda block, figures, by, name=name: block.operated(figures, name, by)) for name in UFUNCS},
+    "to": Block._converted,
+    "refuse": Block._checked,
+    "clip": Block._clipped,
+    "fill": Block._filled,
+    **{name: (lambda block, figures, by, name=name: block._operated(figures, name, by)) for name in UFUNCS},
 }
 
 
@@ -103,24 +106,24 @@ class Codes:
     features: tuple[tuple[int, Coded], ...]  # the place in the model, and the feature
     block: Block | None = None  # where figures are worked on before they are looked up
     codes: dict[Any, int] = field(default_factory=dict)
-    figures: np.ndarray | None = None  # the categories sorted, where all are figures
-    order: np.ndarray | None = None
+    sorted: tuple[np.ndarray, np.ndarray] | None = None  # the categories and their codes, where all are figures
     nan_code: int = -1
     refused: np.ndarray | None = None  # (n_codes,) where some are refused
 
     @property
     def n_codes(self) -> int:
+        """How many codes there are, the one for what is unknown included."""
         return len(self.lookup.categories) + 1
 
     def of(self, columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
         """Look the column up: the code of each row, (n_rows,)."""
         column = self.block.figures(columns, n_rows)[0] if self.block else columns[self.lookup.source.source]
-        if self.figures is not None and column.dtype.kind not in _TEXTS:
-            found = self._bisected(column)
+        if self.sorted is not None and column.dtype.kind not in _TEXTS:
+            found = self._bisected(column, *self.sorted)
         else:
             found = self._looked_up(column)
-        if self.refused is not None and self.refused[found].any():
-            raise self._refusal(column, found)
+        if self.refused is not None and (refused := self.refused[found]).any():
+            raise self._refusal(column.tolist()[int(refused.argmax())])
         return found
 
     def _looked_up(self, column: np.ndarray) -> np.ndarray:
@@ -134,15 +137,13 @@ class Codes:
             raise DataError(f"Column {self.name!r} has something else than text or a number.") from exc
         if self.nan_code != unknown:
             for row in np.flatnonzero(found == unknown):
-                if values[row] != values[row]:  # noqa: PLR0124 - the test for NaN
+                if values[row] != values[row]:
                     found[row] = self.nan_code
         return found
 
-    def _bisected(self, column: np.ndarray) -> np.ndarray:
-        assert self.figures is not None
-        assert self.order is not None
-        at = np.minimum(self.figures.searchsorted(column), len(self.figures) - 1)
-        found = np.where(self.figures[at] == column, self.order[at], self.n_codes - 1)
+    def _bisected(self, column: np.ndarray, figures: np.ndarray, order: np.ndarray) -> np.ndarray:
+        at = np.minimum(figures.searchsorted(column), len(figures) - 1)
+        found = np.where(figures[at] == column, order[at], self.n_codes - 1)
         if column.dtype.kind != "f":
             return found
         if self.nan_code != self.n_codes - 1:
@@ -151,9 +152,7 @@ class Codes:
             raise DataError(f"Column {self.name!r} has infinity; the model takes finite numbers there.")
         return found
 
-    def _refusal(self, column: np.ndarray, found: np.ndarray) -> DataError:
-        assert self.refused is not None
-        bad = column.tolist()[int(np.flatnonzero(self.refused[found])[0])]
+    def _refusal(self, bad: Any) -> DataError:
         known = [str(category) for category in self.lookup.categories]
         return DataError(
             f"Column {self.name!r} has {str(bad)[:40]!r}, which the model does not know.",
@@ -224,10 +223,9 @@ def _codes(members: Sequence[tuple[int, Coded]], names: Sequence[str]) -> Codes:
     fills = [step for step in source.steps if step[0] == "fill-text"]
     if fills:
         codes, nan_code = _after_fills(fills, codes, nan_code, unknown)
-        return Codes(lookup, name, tuple(members), None, codes, None, None, nan_code, refused)
+        return Codes(lookup, name, tuple(members), None, codes, None, nan_code, refused)
     block = _block([(0, source)], names) if source.steps else None
-    figures, order = _sorted_figures(categories)
-    return Codes(lookup, name, tuple(members), block, codes, figures, order, nan_code, refused)
+    return Codes(lookup, name, tuple(members), block, codes, _sorted_figures(categories), nan_code, refused)
 
 
 def _after_fills(
@@ -238,10 +236,10 @@ def _after_fills(
     return {**codes, **({None: filled["none"]} if "none" in filled else {})}, filled.get("nan", nan_code)
 
 
-def _sorted_figures(categories: Sequence[Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _sorted_figures(categories: Sequence[Any]) -> tuple[np.ndarray, np.ndarray] | None:
     known = [(value, code) for code, value in enumerate(categories) if value == value]  # noqa: PLR0124
     if not known or not all(type(value) in {int, float} for value, _ in known):
-        return None, None
+        return None
     exact = all(type(value) is int for value, _ in known)
     figures = np.array([value for value, _ in known], np.int64 if exact else DOUBLE)
     order = np.argsort(figures, kind="stable")

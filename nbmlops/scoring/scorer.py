@@ -78,7 +78,8 @@ class Scorer:
         columns
             One array for each input, by name, all of one length: figures (float64, float32, any integer, bool),
             or objects that hold text, with None or NaN where nothing is known. A model that was fitted on an array
-            also takes an array, (n_rows, n_inputs).
+            also takes columns of other names, in its order, or one array (n_rows, n_inputs), by itself or as the
+            only value.
 
         Returns
         -------
@@ -129,13 +130,21 @@ class Scorer:
 
     def _given(self, columns: Columns | np.ndarray) -> list[np.ndarray]:
         if isinstance(columns, np.ndarray):
-            if columns.ndim != 2 or columns.shape[1] != len(self.inputs):
-                raise DataError(f"An array of {columns.shape} was given; the model takes (n, {len(self.inputs)}).")
-            return list(columns.T)
+            return self._placed([columns])
+        if self.compiled.by_position and not columns.keys() >= set(self.inputs):
+            return self._placed(list(columns.values()))
         try:
             return [columns[name] for name in self.inputs]
         except KeyError as exc:
             raise UsageError(f"There is no column {exc.args[0]!r}.", nearest(exc.args[0], columns)) from exc
+
+    def _placed(self, given: list[np.ndarray]) -> list[np.ndarray]:
+        """Take columns in their order, or the columns of an array."""
+        if len(given) == 1 and given[0].ndim == 2:
+            given = list(given[0].T)
+        if len(given) != len(self.inputs):
+            raise DataError(f"{len(given)} columns were given; the model takes {len(self.inputs)}.")
+        return given
 
     def _added(self, key: tuple[str, ...], given: Sequence[np.ndarray]) -> _Ready:
         self._ready[key] = self._made_ready([column.dtype for column in given])
@@ -173,27 +182,29 @@ def _classes(listed: Any) -> np.ndarray:
 _NUMERIC: Final = {name: np.dtype(name) for name in ("<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<f8", "<f4", "|b1")}
 
 
-def _value(raw: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
-    return raw[0]
+def _value(raw: np.ndarray, _: None) -> np.ndarray:
+    values: np.ndarray = raw[0]
+    return values
 
 
-def _exponential(raw: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
-    return np.exp(raw[0])
+def _exponential(raw: np.ndarray, _: None) -> np.ndarray:
+    values: np.ndarray = np.exp(raw[0])
+    return values
 
 
 def _above_zero(raw: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    return classes.take(raw[0] > 0)
+    return np.asarray(classes.take(raw[0] > 0))
 
 
 def _at_least_zero(raw: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    return classes.take(raw[0] >= 0)
+    return np.asarray(classes.take(raw[0] >= 0))
 
 
 def _highest(raw: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    return classes.take(raw.argmax(axis=0))
+    return np.asarray(classes.take(raw.argmax(axis=0)))
 
 
-def _no_link(raw: np.ndarray) -> np.ndarray:
+def _no_link(_: np.ndarray) -> np.ndarray:
     raise UsageError("The model gives no probabilities.", "Deploy it with `predict`.")
 
 

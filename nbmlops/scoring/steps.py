@@ -13,7 +13,7 @@ Op: TypeAlias = dict[str, Any]
 _UNKNOWN_TEXT: Final = "\N{SYMBOL FOR SUBSTITUTE}unknown"
 
 
-class NotCompilable(Exception):  # noqa: N818 - an answer, not a failure: the model is served as it is
+class NotCompilableError(Exception):
     """A model cannot be compiled; the message says why, in words for the person who fitted it."""
 
 
@@ -32,7 +32,7 @@ ReadStep: TypeAlias = Callable[[Any, Flow], Read]
 def expects(condition: bool, reason: str) -> None:
     """Refuse to compile for `reason` unless the condition holds."""
     if not condition:
-        raise NotCompilable(reason)
+        raise NotCompilableError(reason)
 
 
 def called(model: Any) -> str:
@@ -62,7 +62,7 @@ def _arithmetic(ufunc: str, by: Any, *, as_input: bool) -> Op:
 
 
 def standard_scaler(scaler: Any, flow: Flow) -> Read:
-    """``(x - mean) / scale``, with both in the precision of x."""
+    """Read ``(x - mean) / scale``, with both in the precision of x."""
     steps = [convert("float", "infinite")]
     if scaler.with_mean:
         expects(not flow.is_sparse, "StandardScaler takes a mean from sparse columns")
@@ -80,7 +80,7 @@ def _scaled(scale: np.ndarray, flow: Flow, *, as_input: bool) -> Op:
 
 
 def min_max_scaler(scaler: Any, flow: Flow) -> Read:
-    """``x * scale + min``, clipped if it was told to."""
+    """Read ``x * scale + min``, clipped if it was told to."""
     expects(not flow.is_sparse, "MinMaxScaler gets sparse columns")
     steps = [
         convert("float", "infinite"),
@@ -94,7 +94,7 @@ def min_max_scaler(scaler: Any, flow: Flow) -> Read:
 
 
 def robust_scaler(scaler: Any, flow: Flow) -> Read:
-    """``(x - center) / scale``."""
+    """Read ``(x - center) / scale``."""
     steps = [convert("float", "infinite")]
     if scaler.with_centering:
         expects(not flow.is_sparse, "RobustScaler centers sparse columns")
@@ -105,7 +105,7 @@ def robust_scaler(scaler: Any, flow: Flow) -> Read:
 
 
 def simple_imputer(imputer: Any, flow: Flow) -> Read:
-    """A figure or a text for each column where one is missing."""
+    """Read what is put where a figure or a text is missing, for each column."""
     expects(not imputer.add_indicator, "SimpleImputer adds indicator columns (add_indicator=True)")
     expects(not flow.is_sparse, "SimpleImputer gets sparse columns")
     strategies = ("mean", "median", "most_frequent", "constant")
@@ -149,7 +149,7 @@ def _keeping(kept: Sequence[int], flow: Flow) -> list[Op]:
 
 
 def one_hot_encoder(encoder: Any, flow: Flow) -> Read:
-    """A column of zeros and ones for each category; options such as ``drop`` are read off the encoder's answers."""
+    """Read the column of each category; options such as ``drop`` are read off the encoder's answers."""
     expects(not flow.is_sparse, "OneHotEncoder gets sparse columns")
     widths = list(map(int, encoder._n_features_outs))
     answers, columns, start = _answers(encoder), [], 0
@@ -163,7 +163,7 @@ def one_hot_encoder(encoder: Any, flow: Flow) -> Read:
 
 
 def ordinal_encoder(encoder: Any, flow: Flow) -> Read:
-    """A number for each category."""
+    """Read the number of each category, off the encoder's answers."""
     expects(not flow.is_sparse, "OrdinalEncoder gets sparse columns")
     answers = _answers(encoder)
     columns = [
@@ -255,13 +255,13 @@ def _plain(categories: np.ndarray) -> list[Any]:
 
 
 def function_transformer(transformer: Any, flow: Flow) -> Read:
-    """Nothing: only the transformer without a function is compiled."""
+    """Read nothing: only the transformer without a function is compiled."""
     expects(transformer.func is None, "FunctionTransformer calls a function of yours")
     return ([convert("float", "both")] if transformer.validate else []), flow
 
 
 def column_transformer(transformer: Any, flow: Flow) -> Read:
-    """Each branch with the columns that it was resolved to when it was fitted."""
+    """Read each branch with the columns that it was resolved to when it was fitted."""
     expects(not flow.is_sparse, "ColumnTransformer gets sparse columns")
     branches, n_columns = [], 0
     for name, part, _ in transformer.transformers_:
@@ -289,7 +289,7 @@ def _weighted(transformer: Any, name: str, out: Flow, steps: list[Op]) -> int:
 
 
 def pipeline(model: Any, flow: Flow) -> Read:
-    """All steps, one after the other."""
+    """Read all steps, one after the other."""
     return read_steps([part for _, part in model.steps], flow)
 
 

@@ -86,7 +86,8 @@ class Trees:
 
     @property
     def n_outputs(self) -> int:
-        return self.values.shape[1] * self.n_classes_a_round
+        """How many figures they give for a row."""
+        return int(self.values.shape[1]) * self.n_classes_a_round
 
     def leaf_ranges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Give, for each internal node, the first leaf of its left, the first and the end of its right."""

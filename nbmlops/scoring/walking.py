@@ -102,12 +102,8 @@ class Walk:
 
     def _summed(self, leaves: np.ndarray) -> np.ndarray:
         """Add up each row's leaves in the order of the trees, (n_outputs, n_rows)."""
-        return np.concatenate(
-            [
-                np.add.accumulate(self.values[leaves[:, turn :: self.turns]], axis=1)[:, -1].T
-                for turn in range(self.turns)
-            ]
-        )
+        turns = [self.values[leaves[:, turn :: self.turns]] for turn in range(self.turns)]
+        return np.concatenate([np.add.accumulate(values, axis=1)[:, -1].T for values in turns])
 
 
 def _compared(trees: Trees, codes: Codes, feature: np.ndarray, threshold: np.ndarray, first: int) -> np.ndarray:
