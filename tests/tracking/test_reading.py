@@ -157,6 +157,8 @@ def test_a_schema_that_is_not_known_is_left_to_the_client(tracking: Tracking, fo
     assert sql.newest(uri, tracking.experiment, Selection()) is None
     assert sql.history(uri, run_id, "auc") is None
     assert sql.curves(uri, run_id, 9) is None
+    assert sql.tagged(tracking.store.engine, "nbmlops.id", "it") is None
+    assert sql.state(tracking.store.engine, run_id, "nbmlops.error") is None
     assert history(uri, run_id, "auc").values.tolist() == [0.5]  # MLflow is connected, and looks at it no more
 
 
