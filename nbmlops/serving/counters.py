@@ -467,6 +467,7 @@ class Counters:
         """Let the file go; its tallies must not be written any more."""
         self._tallies.clear()
         if self._descriptor >= 0:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # the map has a copy of the descriptor, and would keep it
             os.close(self._descriptor)
         self._descriptor = -1
 
@@ -560,6 +561,8 @@ def differences(ours: "Sequence[Any] | Array", theirs: "Sequence[Any] | Array") 
 
     n = min(len(ours), len(theirs))
     unmatched = max(len(ours), len(theirs)) - n
+    if not (_is_plain(ours) and _is_plain(theirs)):
+        return unmatched + sum(one != other for one, other in zip(ours, theirs, strict=False)), 0.0
     left, right = np.asarray(ours[:n]), np.asarray(theirs[:n])
     if not {left.dtype.kind, right.dtype.kind} <= set("biuf") or left.shape != right.shape:
         pairs = zip(left.tolist(), right.tolist(), strict=True)
@@ -567,7 +570,8 @@ def differences(ours: "Sequence[Any] | Array", theirs: "Sequence[Any] | Array") 
     left, right = left.astype(np.float64), right.astype(np.float64)
     with np.errstate(invalid="ignore"):
         apart = np.abs(left - right)
-    same = (left == right) | (np.isnan(left) & np.isnan(right)) | (apart <= SAME * np.maximum(np.abs(right), 1))
+    near = np.isfinite(apart) & (apart <= SAME * np.maximum(np.abs(right), 1))
+    same = near | (left == right) | (np.isnan(left) & np.isnan(right))
     rows = same.reshape(n, -1).all(axis=1) if n else same
     return unmatched + int(n - rows.sum()), float(apart[~same & np.isfinite(apart)].sum())
 
@@ -630,11 +634,13 @@ def _real(value: Any) -> float:
         return float(value)
     except OverflowError:  # a whole number beyond all floats
         return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError):  # says that it is a number, and has none: as unknown as None
+        return math.nan
 
 
 def _is_plain(values: Any) -> bool:
     """Say whether numpy makes of it what it is: text among numbers would make all of them text."""
-    return hasattr(values, "dtype") or len({type(value) for value in values}) == 1
+    return hasattr(values, "dtype") or {type(value) for value in values} in ({int}, {float}, {bool}, {str})
 
 
 def _header() -> bytes:

@@ -181,9 +181,20 @@ def _status(limit: Limit, ours: tuple[int, int], beside: tuple[int, int] | None,
         return "pass", f"within its limit of {bound}"
     if k < MIN_BAD or log_evidence(k, n, allowed, allowed) < needed:
         return "warn", f"above its limit of {bound}, which may be chance"
-    if beside and log_evidence_worse(k, n, *beside, allowed) < needed:
+    if beside and log_evidence_worse(k, n, *beside, allowed) < needed and not _is_broken(ours, beside, needed):
         return "warn", f"above its limit of {bound}, but not certainly worse than the champion"
     return "fail", f"above its limit of {bound}"
+
+
+def _is_broken(ours: tuple[int, int], beside: tuple[int, int], needed: float) -> bool:
+    """Say whether the challenger fails in certainly most of its answers, and the champion, by all one sees, does not.
+
+    A challenger with nearly all of the traffic would otherwise fail on until the champion
+    had enough of it to be compared with.
+    """
+    (k, n), (k_other, n_other) = ours, beside
+    is_sound = n_other > 0 and 2 * k_other * n <= k * n_other
+    return is_sound and 2 * k > n and log_evidence(k, n, 0.5, 0.5) >= needed
 
 
 def _shift(limit: Limit, challenger: Window, champion: Window | None, p_false: float) -> Check:

@@ -1,11 +1,13 @@
 """An endpoint's counts in Prometheus' text format. Pure."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 from nbmlops.serving.counters import Window
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+OTHER = "(other)"  # labels beyond those that are counted by name
 
 Value = Callable[[Window], float]
 _COUNTERS: dict[str, tuple[str, Value]] = {
@@ -20,7 +22,7 @@ _COUNTERS: dict[str, tuple[str, Value]] = {
 
 
 def exposition(endpoint: str, windows: Mapping[str, Window], weights: Mapping[str, float] | None = None) -> str:
-    """Word all counts of an endpoint, by variant; each family has ``endpoint`` and ``version`` as labels.
+    r"""Word all counts of an endpoint, by variant; each family has ``endpoint`` and ``version`` as labels.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ def exposition(endpoint: str, windows: Mapping[str, Window], weights: Mapping[st
 
     Examples
     --------
-    >>> print("\\n".join(exposition("delays", {"3": Window(n_requests=7)}).splitlines()[:3]))
+    >>> print("\n".join(exposition("delays", {"3": Window(n_requests=7)}).splitlines()[:3]))
     # HELP nbmlops_requests_total Requests answered or failed; those refused are apart.
     # TYPE nbmlops_requests_total counter
     nbmlops_requests_total{endpoint="delays",version="3"} 7
@@ -69,10 +71,11 @@ def _latencies(marked: Mapping[str, Window]) -> list[str]:
 
 def _predictions(endpoint: str, windows: Mapping[str, Window]) -> Iterable[tuple[str, float]]:
     for version, window in sorted(windows.items()):
-        for value, count in window.labels.items():
-            yield _labels(endpoint=endpoint, version=version, value=value), count
+        counts = dict(window.labels)
         if window.others:
-            yield _labels(endpoint=endpoint, version=version, value="(other)"), sum(window.others.values())
+            counts[OTHER] = counts.get(OTHER, 0) + sum(window.others.values())
+        for value, count in counts.items():
+            yield _labels(endpoint=endpoint, version=version, value=value), count
 
 
 def _labels(**given: str) -> str:
@@ -84,4 +87,4 @@ def _escaped(value: str) -> str:
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(float(value))
+    return str(int(value)) if math.isfinite(value) and value == int(value) else repr(float(value))

@@ -22,8 +22,8 @@ Counts = Mapping[str, Window]
 
 BAKE_S = 300.0
 P_FALSE = 0.01  # of a rollout, to be rolled back though its challenger is no worse than its champion
-SHORTEST_MARK_S = 10.0
-MARKS = 10  # so many to a bake, at most
+MARK_S, MARK_REQUESTS = 10.0, 100  # a mark is moved on when it is older, and the challenger has had more
+MARKS = 30  # of a step, that share most of what its marks may spend
 SAME_TIME_PERCENT = 10  # with less of the traffic, a champion is known by what it did before the step
 PATIENCE = 50  # requests of the challenger, after which a champion without any is no longer waited for
 
@@ -230,7 +230,7 @@ def advanced(rollout: Rollout, verdict: Verdict, now: datetime, counts: Counts) 
     """Take a rollout on: to its next step, to its end, or back; the same object when nothing changes.
 
     A breach rolls back from any step, the last too. While a step waits, its mark is
-    moved on ten times a bake, though not more often than every ten seconds.
+    moved on when ten seconds have passed and the challenger has had 100 requests.
     """
     if rollout.state != "running":
         return rollout
@@ -251,8 +251,8 @@ def aborted(rollout: Rollout, reason: str) -> Rollout:
 
 
 def _marked(rollout: Rollout, now: datetime, counts: Counts) -> Rollout:
-    age = timedelta(seconds=max(rollout.bake_s / MARKS, SHORTEST_MARK_S))
-    if now - rollout.marked_at < age:
+    served = counts.get(rollout.challenger, Window()).minus(rollout.mark.get(rollout.challenger, Window())).n_requests
+    if served < MARK_REQUESTS or now - rollout.marked_at < timedelta(seconds=MARK_S):
         return rollout
     return replace(rollout._counted_from(counts), baseline=rollout.baseline, marked_at=now, n_marks=rollout.n_marks + 1)
 
