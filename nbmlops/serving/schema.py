@@ -316,6 +316,8 @@ class Schema:
         return DataError(f"The model is missing inputs [{names}]: the data has no such column.", self.hint())
 
     def _cast(self, column: Column, given: np.ndarray) -> np.ndarray:
+        if given.shape[1:] != ((column.width,) if column.width else ()):
+            raise DataError(f"The data has another shape than the model takes: {column}.", self.hint())
         try:
             return _safely_cast(given, column.type)
         except (ValueError, TypeError, OverflowError):
@@ -416,8 +418,8 @@ def _safely_cast(given: np.ndarray, wanted: Type) -> np.ndarray:
         return given.astype(object)
     if given.dtype == dtype:
         return given
-    if kind == "M" and dtype.kind == "M":
-        return given.astype(dtype)
+    if dtype.kind == "M" and kind in "MO":
+        return given.astype(dtype) if kind == "M" else np.array([_moment(value) for value in given.tolist()], dtype)
     if kind not in "iuf" or dtype.kind not in "if":
         raise ValueError
     with np.errstate(all="ignore"):

@@ -15,7 +15,7 @@ from pyarrow import ipc, parquet
 from nbmlops.errors import DataError, NbmlopsError, UsageError
 from nbmlops.serving.protocols.refusals import Answer, refusal
 from nbmlops.serving.protocols.request import Limits, Request
-from nbmlops.serving.schema import Schema
+from nbmlops.serving.schema import UNNAMED, Schema
 
 STREAM = "application/vnd.apache.arrow.stream"
 PARQUET = "application/vnd.apache.parquet"
@@ -68,7 +68,7 @@ def read(body: bytes, schema: Schema, limits: Limits, *, is_parquet: bool = Fals
     """
     try:
         columns, n_rows = _table(body, schema, limits, is_parquet)
-        given = schema.checked_arrays(_as_matrix(columns) if schema.is_tensor else columns)
+        given = schema.checked_arrays(_as_matrix(columns, schema) if schema.is_tensor else columns)
     except NbmlopsError as error:
         return refusal(error)
     if is_parquet:
@@ -268,8 +268,12 @@ def _refuse_repeated(array: Any, limits: Limits) -> None:
         raise DataError("The text in the data is too large when it is unpacked.", "Send fewer rows.")
 
 
-def _as_matrix(columns: dict[Any, np.ndarray]) -> dict[Any, np.ndarray]:
-    return {"": np.column_stack(list(columns.values()))}
+def _as_matrix(columns: dict[Any, np.ndarray], schema: Schema) -> dict[Any, np.ndarray]:
+    """Put columns side by side for a model that takes an array without names."""
+    if any(values.dtype.kind not in "biuf" for values in columns.values()):
+        raise DataError("The data has columns that are no numbers.", schema.hint())
+    matrix = np.column_stack(list(columns.values()))
+    return {UNNAMED: matrix if schema.columns[0].width else matrix[:, 0] if matrix.shape[1] == 1 else matrix}
 
 
 # ------------------------------------------------------------------------- is it compressed? pyarrow cannot be asked

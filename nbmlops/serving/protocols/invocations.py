@@ -8,7 +8,7 @@ Valid bodies mean what they mean to MLflow's server; what is refused besides is 
 - dataframe_split with other data than a list of rows; CSV with an index column, with dates or with bytes.
 
 And this is read otherwise: a whole number beyond 64 bits is a float, in a column of text too; what is in columns that
-the model does not take is not looked at; a double in CSV is the nearest one to its digits, which pandas at times misses.
+the model does not take is not looked at; a double in CSV is the nearest one to its digits, which pandas may miss.
 """
 
 import json

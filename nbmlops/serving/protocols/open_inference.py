@@ -89,7 +89,7 @@ def answer_get(path: str, served: Served, *, is_ready: bool = True) -> Answer | 
     Returns
     -------
     Answer or None
-        503 where something is not ready, 404 for another model or version; None for a path that is not of this protocol.
+        503 where something is not ready, 404 for another model or version; None for a path of no protocol of ours.
 
     Examples
     --------
@@ -326,7 +326,7 @@ def _from_bytes(what: str, data: memoryview, datatype: str, shape: tuple[int, ..
     if len(data) != n_values * dtype.itemsize:
         raise DataError(f"{what} has {len(data):,} bytes; its shape asks for {n_values * dtype.itemsize:,}.")
     if dtype.kind == "b":
-        return (np.frombuffer(data, np.uint8) != 0).reshape(shape)
+        return np.not_equal(np.frombuffer(data, np.uint8), 0).reshape(shape)
     return np.frombuffer(data, dtype).reshape(shape)
 
 
@@ -363,7 +363,7 @@ def _columns(tensors: list[Tensor], schema: Schema) -> tuple[dict[Any, np.ndarra
         raise DataError("The tensors have different numbers of rows.", schema.hint())
     if schema.is_tensor:
         return {UNNAMED: _one(tensors, schema)}, n_rows
-    name, values = tensors[0]
+    _, values = tensors[0]
     if len(tensors) == 1 and values.ndim == 2 and values.shape[1] > 1 and schema.is_known:
         if values.shape[1] != len(schema.columns):
             raise DataError(
