@@ -1,9 +1,10 @@
 """What a record holds, read: the features of its rows by column, and a prediction for each row. Pure.
 
-Bodies were valid when they were answered, so that this reads and does not judge: what it cannot read raises
-ValueError, and the record is counted as bad.
+A body is read as the worker read it, by `nbmlops.serving.protocols`. What cannot be read raises ValueError: the
+record is then counted as bad.
 """
 
+import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -12,22 +13,27 @@ from typing import Any
 import orjson
 
 from nbmlops.serving.capture.frames import COLUMNS, NOTHING, VALUES, Record
+from nbmlops.serving.protocols import invocations
+from nbmlops.serving.protocols.refusals import Answer
+from nbmlops.serving.protocols.request import Limits
+from nbmlops.serving.schema import UNNAMED, Schema
 
-ARROW = "application/vnd.apache.arrow.stream"
-CSV = "text/csv"
+TENSOR = "inputs"  # the column of a tensor that has no name
+_LIMITS = Limits(max_body_bytes=1 << 40, max_rows=1 << 40)  # the worker has judged that
+_UNREADABLE = (TypeError, KeyError, AttributeError, IndexError, RecursionError, OverflowError)
 
 Columns = dict[str, list[Any]]
 
 
-def features_of(record: Record, names: Sequence[str] = ()) -> Columns:
-    """Read a record's features: columns of equal length.
+def features_of(record: Record, schema: Schema) -> Columns:
+    """Read a record's features: columns of equal length, their names as text.
 
     Parameters
     ----------
     record
         As a log holds it.
-    names
-        The features' names in the model's signature, for rows that name none; without them ``0``, ``1``, ….
+    schema
+        Of the version that answered. Where it is not known, rows that name no columns get ``0``, ``1``, ….
 
     Raises
     ------
@@ -37,12 +43,14 @@ def features_of(record: Record, names: Sequence[str] = ()) -> Columns:
     Examples
     --------
     >>> body = b'{"dataframe_split": {"columns": ["delay", "day"], "data": [[4.5, 1], [0.0, 2]]}}'
-    >>> features_of(Record("r", 0, "1", "champion", 0.0, 200, "application/json", body, "", b""))
+    >>> record = Record("r", 0, "1", "champion", 0.0, 200, "application/json", body, "", b"")
+    >>> features_of(record, Schema.of(None))
     {'delay': [4.5, 0.0], 'day': [1, 2]}
     """
     try:
-        columns = _columns(record, names)
-    except (TypeError, KeyError, AttributeError, IndexError, RecursionError) as exc:
+        found = _columns(record, schema)
+        columns = {TENSOR if name == UNNAMED else str(name): _listed(values) for name, values in found.items()}
+    except _UNREADABLE as exc:
         raise ValueError(f"not readable as {record.form}: {exc}") from exc
     if len({len(values) for values in columns.values()}) > 1:
         raise ValueError("columns of different lengths")
@@ -66,26 +74,25 @@ def predictions_of(record: Record, n_rows: int) -> list[Any]:
         return [None] * n_rows
     try:
         found = _json(record.answer) if record.answer_form == VALUES else _answered(record.answer)
-    except (TypeError, KeyError, AttributeError, IndexError, RecursionError) as exc:
+    except _UNREADABLE as exc:
         raise ValueError(f"an answer that is not readable: {exc}") from exc
     if isinstance(found, list) and len(found) == n_rows:
         return found
     return ([found] + [None] * n_rows)[:n_rows]
 
 
-def _columns(record: Record, names: Sequence[str]) -> Columns:
-    kind = record.form.partition(";")[0].strip().lower()
-    if kind == NOTHING:
+def _columns(record: Record, schema: Schema) -> Mapping[Any, Any]:
+    if record.form == NOTHING:
         return {}
-    if kind == COLUMNS:
-        return {str(name): _listed(values) for name, values in _json(record.features).items()}
-    if kind == ARROW:
-        return _arrow(record.features)
-    if kind == CSV:
-        return _csv(record.features)
-    if kind in ("application/json", ""):
-        return _of_json(_json(record.features), names)
-    raise ValueError(f"bodies of the form {kind} are not read")
+    if record.form == COLUMNS:
+        found: Mapping[str, Any] = _json(record.features)
+        return found
+    request = invocations.read(record.features, record.form, schema, _LIMITS)
+    if isinstance(request, Answer):
+        raise ValueError(f"refused as {record.form}")
+    if schema.is_known or request.columns:
+        return request.columns
+    return _without_schema(_json(record.features))
 
 
 def _json(text: bytes) -> Any:
@@ -96,19 +103,17 @@ def _json(text: bytes) -> Any:
         return json.loads(text)
 
 
-def _of_json(body: Any, names: Sequence[str]) -> Columns:
-    """Read MLflow's forms, and the Open Inference Protocol's tensors."""
+def _without_schema(body: Any) -> Columns:
+    """Read MLflow's forms where a model has no signature, so that the model itself reads them."""
     if "dataframe_split" in body:
         split = body["dataframe_split"]
-        return _by_position(split["data"], [str(name) for name in split.get("columns") or names])
+        return _by_position(split["data"], [str(name) for name in split.get("columns") or ()])
     if "dataframe_records" in body:
         return _by_name(body["dataframe_records"])
     given = body["instances"] if "instances" in body else body["inputs"]
     if isinstance(given, Mapping):
-        return {str(name): _listed(values) for name, values in given.items()}
-    if given and isinstance(given[0], Mapping):
-        return _tensors(given) if "datatype" in given[0] else _by_name(given)
-    return _by_position(given, names)
+        return dict(given)
+    return _by_name(given) if given and isinstance(given[0], Mapping) else _by_position(given, ())
 
 
 def _by_name(rows: Sequence[Mapping[str, Any]]) -> Columns:
@@ -126,30 +131,13 @@ def _by_position(rows: Sequence[Any], names: Sequence[str]) -> Columns:
     return {name: [row[n] for row in rows] for n, name in enumerate(names)}
 
 
-def _tensors(tensors: Sequence[Mapping[str, Any]]) -> Columns:
-    return {str(each["name"]): _shaped(each["data"], each["shape"]) for each in tensors}
-
-
-def _shaped(data: list[Any], shape: Sequence[int]) -> list[Any]:
-    """Give a flat tensor's rows: ``(n,)`` and ``(n, 1)`` values, ``(n, k)`` lists; nested data stays as it is."""
-    if not shape or len(data) == shape[0]:
-        return [row[0] if isinstance(row, list) and len(row) == 1 else row for row in data]
-    width = len(data) // shape[0]
-    return [data[at : at + width] for at in range(0, len(data), width)]
-
-
 def _answered(answer: bytes) -> Any:
     """Find the predictions in an answer's body."""
     if answer[:4] == b"\xff\xff\xff\xff":  # how an Arrow stream begins
         columns = _arrow(answer)
         return next(iter(columns.values())) if len(columns) == 1 else _rows(columns)
     body = _json(answer)
-    if not isinstance(body, Mapping):
-        return body
-    if "outputs" not in body:
-        return body.get("predictions", body)
-    columns = _tensors(body["outputs"])
-    return next(iter(columns.values())) if len(columns) == 1 else _rows(columns)
+    return body.get("predictions", body) if isinstance(body, Mapping) else body
 
 
 def _rows(columns: Columns) -> list[dict[str, Any]]:
@@ -164,12 +152,8 @@ def _arrow(body: bytes) -> Columns:
     return {str(name): table.column(n).to_pylist() for n, name in enumerate(table.column_names)}
 
 
-def _csv(body: bytes) -> Columns:
-    from pyarrow import csv
-
-    table = csv.read_csv(io.BytesIO(body))
-    return {str(name): table.column(n).to_pylist() for n, name in enumerate(table.column_names)}
-
-
 def _listed(values: Any) -> list[Any]:
-    return values if isinstance(values, list) else [values]
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(listed, list):
+        return [listed]
+    return [base64.b64encode(value).decode() if isinstance(value, bytes) else value for value in listed]

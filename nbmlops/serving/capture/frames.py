@@ -6,6 +6,7 @@ of a head, the head as JSON, and after it the features and answers, end to end. 
 that imitates frames is never taken for some where a damaged log is searched for the next whole one.
 """
 
+import base64
 import hashlib
 import json
 import struct
@@ -108,6 +109,8 @@ def as_json(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 

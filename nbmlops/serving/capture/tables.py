@@ -7,13 +7,15 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import orjson
 import pyarrow as pa
 
+from nbmlops.errors import NbmlopsError
 from nbmlops.serving.capture.bodies import Columns, features_of, predictions_of
 from nbmlops.serving.capture.frames import COLUMNS, NOTHING, Record
+from nbmlops.serving.schema import Schema
 
 OURS = "nbmlops."
 AT, LOG, REQUEST_ID, ROLE, ROW = (f"{OURS}{name}" for name in ("at", "log", "request_id", "role", "row"))
@@ -108,15 +110,15 @@ def tables(log: str, records: Iterable[Record], inputs: Mapping[str, str]) -> tu
     tables by day, and how many records could not be read whole
         These keep a row without features, or without a prediction.
     """
-    types = {version: types_of(text) for version, text in inputs.items()}
+    known = {version: _Signature.of(text) for version, text in inputs.items()}
     days: dict[date, Rows] = {}
     bad = 0
     for record in records:
-        known = types.get(record.version, {})
-        columns, predictions, is_bad = _read(record, known)
+        signature = known.get(record.version) or _UNKNOWN
+        columns, predictions, is_bad = _read(record, signature)
         at_ns = min(max(record.at_ns, 0), MAX_AT_NS)
         day = datetime.fromtimestamp(at_ns // 10**9, UTC).date()
-        days.setdefault(day, Rows(log)).add(record._replace(at_ns=at_ns), columns, predictions, known)
+        days.setdefault(day, Rows(log)).add(record._replace(at_ns=at_ns), columns, predictions, signature.types)
         bad += is_bad or at_ns != record.at_ns
     return {day: rows.table() for day, rows in sorted(days.items())}, bad
 
@@ -143,12 +145,30 @@ def types_of(inputs: str) -> dict[str, Any]:
         return {}
 
 
-def _read(record: Record, types: Mapping[str, Any]) -> tuple[Columns, list[Any], bool]:
+class _Signature(NamedTuple):
+    """What is known of a version's features."""
+
+    schema: Schema
+    types: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, inputs: str) -> Self:
+        """Read it from its JSON; what makes no sense tells nothing."""
+        try:
+            return cls(Schema.of(inputs or None), types_of(inputs))
+        except (ValueError, TypeError, KeyError, AttributeError, NbmlopsError):
+            return cls(Schema.of(None), {})
+
+
+_UNKNOWN = _Signature.of("")
+
+
+def _read(record: Record, signature: _Signature) -> tuple[Columns, list[Any], bool]:
     """Read a record's columns and predictions, as far as that can be done."""
     is_bad, columns, predictions = False, {}, None
     try:
-        found = {} if _is_refused(record) else features_of(record, list(types))
-        columns = {name: values for name, values in found.items() if not types or name in types}
+        found = {} if _is_refused(record) else features_of(record, signature.schema)
+        columns = {name: values for name, values in found.items() if not signature.types or name in signature.types}
     except ValueError:
         is_bad = True
     n_rows = max((len(values) for values in columns.values()), default=1)

@@ -284,7 +284,7 @@ def test_times_that_make_no_sense_do_not_block(place: Place) -> None:
 
 
 def test_one_odd_value_costs_a_typed_column_that_value_alone(place: Place, add: Add) -> None:
-    add(1, MONDAY, body=b'{"inputs": {"delay": [1.5, "x", [2], 3], "carrier": ["UA", 5, null, "B6"]}}')
+    add(1, MONDAY, body={"delay": [1.5, "x", [2], 3], "carrier": ["UA", 5, None, "B6"]})
     segment(place)
     rows = captured(place)
     assert rows.delay.fillna(-1).tolist() == [1.5, -1, -1, 3]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,45 @@ def test_a_file_that_may_not_grow_keeps_whole_frames_and_takes_the_rest_later(
     assert segment(place).bad_bytes == 0
     assert len(captured(place)) == counts.kept
     assert [line.split()[0:2] for line in told] == [["Captured", "requests"]] * 2
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_only_what_does_not_fit_into_memory_meanwhile(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "RETRY_S", 0.0)
+    told: list[str] = []
+    place = Place.of(small_disk, "delays")
+    capture = Capture(place.folder, CaptureSettings(max_waiting_bytes=200_000, roll_bytes=50_000), told=told.append)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"0" * 150_000)
+    for _ in range(40):
+        add(capture, 50)
+        capture.flush()
+    assert capture.counts.dropped > 0
+    assert len(captured(place)) == capture.counts.kept > 0
+    ballast.unlink()
+    capture.flush()
+    assert capture.counts.waiting == 0
+    add(capture, 10)
+    capture.close()
+    counts = capture.counts
+    assert counts.kept + counts.dropped == 2010
+    assert segment(place).bad_bytes == 0
+    assert (len(captured(place)), len(told)) == (counts.kept, 2)
 
 
 def test_a_log_that_somebody_removed_is_begun_anew(place: Place) -> None:
