@@ -260,11 +260,13 @@ def _figures_of(lookup: Lookup, column: dict[str, Any], codes: np.ndarray, refus
     if "values" in column:
         values = _of_length(column["values"], n_codes).astype(dtype)
         return [Coded(lookup, values[codes], refused)]
-    hot, pair = _of_length(column["hot"], n_codes)[codes], np.array([0, 1], dtype)
+    hot, width = _of_length(column["hot"], n_codes)[codes], column["width"]
+    if type(width) is not int or not 0 <= width < n_codes:
+        raise unreadable("a column has more categories than it knows")
     if refused.any():  # one figure for each code, so that each can be refused by itself
-        width = range(int(column["width"]))
-        return [Coded(lookup, (hot == place).astype(dtype), refused) for place in width]
-    return [Coded(lookup, pair, np.zeros(2, bool), hot, place) for place in range(int(column["width"]))]
+        return [Coded(lookup, (hot == place).astype(dtype), refused) for place in range(width)]
+    pair, taken = np.array([0, 1], dtype), np.zeros(2, bool)
+    return [Coded(lookup, pair, taken, hot, place) for place in range(width)]
 
 
 def _of_length(array: Any, size: int) -> np.ndarray:

@@ -73,7 +73,8 @@ class Trees:
             and trees.missing_left.dtype == trees.bits.dtype == bool
             and trees.bits.shape == (len(trees.bits), N_CATEGORIES)
             and type(trees.n_classes_a_round) is int
-            and trees.n_classes_a_round >= 1
+            and 1 <= trees.n_classes_a_round <= len(trees.roots)
+            and len(trees.roots) % trees.n_classes_a_round == 0
             and _within(trees.feature, 0, n_features)
             and _within(trees.bits_of, -1, len(trees.bits))
             and _within(numbers, -n_leaves, n_nodes)
