@@ -183,5 +183,5 @@ def _aligned(counts: list[dict[Any, int]]) -> "Counts":
     """Put counts by key into one array, ``(2, n_keys)``; keys that are numbers rise."""
     import numpy as np
 
-    keys = sorted({*counts[0], *counts[1]}, key=lambda key: (isinstance(key, int), key if isinstance(key, int) else 0))
+    keys = sorted({*counts[0], *counts[1]}, key=lambda key: (key, "") if isinstance(key, int) else (-1, str(key)))
     return np.array([[one.get(key, 0) for key in keys] for one in counts], dtype=np.float64).reshape(2, len(keys))
