@@ -6,13 +6,10 @@ record is then counted as bad.
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
-from nbmlops.serving.capture.frames import COLUMNS, NOTHING, VALUES, Record
+from nbmlops.serving.capture.frames import COLUMNS, NOTHING, VALUES, Record, from_json
 from nbmlops.serving.protocols import invocations
 from nbmlops.serving.protocols.refusals import Answer
 from nbmlops.serving.protocols.request import Limits
@@ -73,7 +70,7 @@ def predictions_of(record: Record, n_rows: int) -> list[Any]:
     if record.answer_form == NOTHING:
         return [None] * n_rows
     try:
-        found = _json(record.answer) if record.answer_form == VALUES else _answered(record.answer)
+        found = from_json(record.answer) if record.answer_form == VALUES else _answered(record.answer)
     except _UNREADABLE as exc:
         raise ValueError(f"an answer that is not readable: {exc}") from exc
     if isinstance(found, list) and len(found) == n_rows:
@@ -85,22 +82,14 @@ def _columns(record: Record, schema: Schema) -> Mapping[Any, Any]:
     if record.form == NOTHING:
         return {}
     if record.form == COLUMNS:
-        found: Mapping[str, Any] = _json(record.features)
+        found: Mapping[str, Any] = from_json(record.features)
         return found
     request = invocations.read(record.features, record.form, schema, _LIMITS)
     if isinstance(request, Answer):
         raise ValueError(f"refused as {record.form}")
     if schema.is_known or request.columns:
         return request.columns
-    return _without_schema(_json(record.features))
-
-
-def _json(text: bytes) -> Any:
-    """Read JSON; NaN and infinity too, as Python writes them."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return json.loads(text)
+    return _without_schema(from_json(record.features))
 
 
 def _without_schema(body: Any) -> Columns:
@@ -136,7 +125,7 @@ def _answered(answer: bytes) -> Any:
     if answer[:4] == b"\xff\xff\xff\xff":  # how an Arrow stream begins
         columns = _arrow(answer)
         return next(iter(columns.values())) if len(columns) == 1 else _rows(columns)
-    body = _json(answer)
+    body = from_json(answer)
     return body.get("predictions", body) if isinstance(body, Mapping) else body
 
 

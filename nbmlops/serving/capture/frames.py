@@ -108,6 +108,20 @@ def as_json(value: Any) -> bytes:
         return json.dumps(value, default=_plain).encode()
 
 
+def from_json(text: bytes) -> Any:
+    """Read JSON; what orjson cannot read (NaN, infinities) as Python does.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
@@ -176,7 +190,7 @@ def _frame(log: Any, mark: bytes, start: int, size: int) -> Frame | None:
 def _parsed(payload: bytes, start: int, end: int) -> Frame:
     (length,) = _LENGTH.unpack_from(payload)
     at = _LENGTH.size + length
-    head = json.loads(payload[_LENGTH.size : at])
+    head = from_json(payload[_LENGTH.size : at])
     if isinstance(head, dict):
         return Frame(start, end, inputs={str(version): str(text) for version, text in head.items()})
     records = []

@@ -8,7 +8,7 @@ import contextlib
 import mmap
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -78,8 +78,10 @@ def segment(place: Place, patience_s: float = 0.0) -> Segmented:
         done = Segmented()
         if is_mine:
             _tidy(place)
-            for log in place.logs():
-                done += _segment_log(place, log)
+            logs = place.logs()
+            before = place.segments.sizes() if logs else {}
+            for log in logs:
+                done += _segment_log(place, log, before)
         return done
 
 
@@ -103,7 +105,7 @@ def chunks(log: Path, limit: int = CHUNK_BYTES) -> Iterator[tuple[Chunk, dict[st
     yield chunk, inputs
 
 
-def _segment_log(place: Place, log: Path) -> Segmented:
+def _segment_log(place: Place, log: Path, before: Collection[str]) -> Segmented:
     try:
         fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # its writer removed it, for it held nothing
@@ -112,7 +114,9 @@ def _segment_log(place: Place, log: Path) -> Segmented:
         if not has_lock(fd):
             return Segmented()
         done, names = _written(place, log)
-        _drop_others(place, log, names)
+        for name in before:
+            if log_of(name) == log.stem and name not in names:  # of an interrupted attempt that divided it otherwise
+                place.segments.remove(name)
         crash_point("before-log-dropped")
         log.unlink()
         return done
@@ -132,13 +136,6 @@ def _written(place: Place, log: Path) -> tuple[Segmented, set[str]]:
             names.add(name)
             done += Segmented(rows=table.num_rows, files=1)
     return done, names
-
-
-def _drop_others(place: Place, log: Path, names: set[str]) -> None:
-    """Remove what an interrupted attempt left that divided the log otherwise."""
-    for name in place.segments.sizes():
-        if log_of(name) == log.stem and name not in names:
-            place.segments.remove(name)
 
 
 def part_name(day: date, log: str, start: int) -> str:

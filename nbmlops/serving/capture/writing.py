@@ -125,8 +125,7 @@ class Capture:
 
     def describe(self, version: str, inputs: str | None) -> None:
         """Say what a version's features are, before its first request: the JSON of MLflow's ``signature.inputs``."""
-        with self._flushing:
-            self._log.describe(version, inputs or "")
+        self._log.describe(version, inputs or "")
 
     def add(
         self,
@@ -269,8 +268,8 @@ class _Log:
     def __init__(self, folder: Path, settings: CaptureSettings) -> None:
         self._folder = folder
         self._settings = settings
-        self._inputs: dict[str, str] = {}
-        self._is_described = True
+        self._inputs: dict[str, str] = {}  # replaced, never changed: described in one thread, written in another
+        self._described: dict[str, str] = {}
         self._fd = -1
         self._path = folder
         self._mark = b""
@@ -280,16 +279,16 @@ class _Log:
     def describe(self, version: str, inputs: str) -> None:
         """Remember a version's signature; it is written before the next records, in every log anew."""
         if self._inputs.get(version) != inputs:
-            self._inputs[version] = inputs
-            self._is_described = False
+            self._inputs = {**self._inputs, version: inputs}
 
     def write(self, payload: bytes) -> None:
         """Append a frame, whole or not at all."""
         if self._fd < 0:
             self._begin()
-        if not self._is_described:
-            self._append(framed(packed_inputs(self._inputs), self._mark))
-            self._is_described = True
+        inputs = self._inputs
+        if inputs != self._described:
+            self._append(framed(packed_inputs(inputs), self._mark))
+            self._described = inputs
         self._append(framed(payload, self._mark))
 
     def roll_if_due(self) -> None:
@@ -318,7 +317,7 @@ class _Log:
         path = self._folder / f"{host()}-{os.getpid()}-{time.time_ns():x}{SUFFIX}"
         self._fd = _begun(path)
         self._path, self._mark, self._size = path, mark_of(path.stem), 0
-        self._is_described = not self._inputs
+        self._described = {}
         self._begun_at = time.monotonic()
 
     def _append(self, frame: bytes) -> None:
