@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from nbmlops.serving.protocols.invocations import ARROW, CSV, JSON, PARQUET
+from nbmlops.serving.protocols.invocations import ARROW, CSV, PARQUET
+from nbmlops.serving.protocols.refusals import JSON
 from nbmlops.serving.schema import Column, Schema
 
 _VALUES: dict[str, dict[str, Any]] = {

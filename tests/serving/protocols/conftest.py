@@ -29,10 +29,10 @@ GOOD: dict[str, list[Any]] = {
     "double": [0.1, 1.5, -2.25e10, 1, 0, 3.0, 1e300, 12345678901234567890],
     "string": ["UA", "", "é€", "None", "nan", "1"],
     "binary": ["aGVsbG8=", "", "AAEC"],
-    "datetime": ["2013-01-02", "2014-12-31", "2013-01-02T03:04:05", "2013-01-02 03:04:05.123456"],
+    "datetime": ["2013-01-02", "2014-12-31", "2013-01-02T03:04:05", "2013-01-02 03:04:05.123456", None],
 }
 ODD: list[Any] = [
-    None, True, False, 0, 1, -1, 2, 2**31, -(2**40), 2**53 + 1, 2**63, 2**64, 10**25, 0.0, 1.0, 1.5, -2.5, 1e18, 1e300,
+    None, True, False, 0, 1, -1, 2, 2**31, -(2**40), 2**53 + 1, 2**63, 0.0, 1.0, 1.5, -2.5, 1e18, 1e300,
     math.nan, math.inf, -math.inf, "", "x", "5", " 5 ", "1.5", "1e3", "1_0", "nan", "inf", "true", "False", "None",
     "2013-01-02", "2013-01-02T03:04:05Z", "aGVsbG8=", "é", [], [1], [1, 2], {}, {"a": 1}, ["x"],
 ]  # fmt: skip
@@ -146,3 +146,25 @@ class Bodies:
 
     def body(self) -> bytes:
         return json.dumps(self.document()).encode()
+
+    def csv(self) -> bytes:
+        names, rows = self.table()
+        lines = [names, *([_written(value) for value in row] for row in rows)]
+        return "\n".join(",".join(line) for line in lines).encode()
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return "x"
+    return "" if value is None else str(value)
+
+
+def cells(document: dict[str, Any]) -> dict[str, list[Any]]:
+    """The values of a body, by column, whatever its form."""
+    ((form, content),) = document.items()
+    if form == "dataframe_split":
+        return {name: [row[i] for row in content["data"]] for i, name in enumerate(content["columns"])}
+    if isinstance(content, list):
+        names = {name for record in content for name in record}
+        return {name: [record[name] for record in content if name in record] for name in names}
+    return {name: values if isinstance(values, list) else [values] for name, values in content.items()}
