@@ -88,7 +88,10 @@ def judged(
 
     Notes
     -----
-    FIGURES
+    By simulation, with ``err<1%`` at `p_false` = 0.005 and a champion that fails in 0.2 %: a challenger that
+    only fails is found after 5 bad answers at a tenth of the traffic or at all of it, about 8 (15
+    at most) at a half and 13 (39 at most) at nine tenths; one that fails in 3 %, at half of the traffic,
+    after 670 requests (median), in 5 % after 360, in 10 % after 170.
 
     Examples
     --------
@@ -211,7 +214,7 @@ def _shift(limit: Limit, challenger: Window, champion: Window | None, p_false: f
     status: Status = "fail" if found.lower > limit.limit else "pass" if found.index <= limit.limit else "warn"
     told = {"fail": "above", "pass": "within", "warn": "perhaps above"}[status]
     figures = (found.index, found.lower, found.upper)
-    note = f"{_told(limit, figures, n, 'predictions')}, {told} its limit of {limit.worded(limit.limit)}"
+    note = f"{_told(limit, figures, n)}, {told} its limit of {limit.worded(limit.limit)}"
     return Check("shift", *figures, limit.limit, None, n, status, note)
 
 
@@ -250,9 +253,11 @@ def _furthest(inside: int, outside: int, is_doubted: Callable[[int], bool]) -> i
     return inside
 
 
-def _told(limit: Limit, figures: tuple[float, float, float], n: int, of: str = "requests") -> str:
+def _told(limit: Limit, figures: tuple[float, float, float], n: int) -> str:
     value, lower, upper = (limit.worded(figure) for figure in figures)
-    return f"{limit.name} is {value} of {n} {of} [{lower} to {upper}]"
+    within = f"{lower} to {upper}" if math.isfinite(figures[2]) else f"{lower} or more"
+    of = {"diff": "answers", "shift": "predictions"}.get(limit.name, "requests")
+    return f"{limit.name} is {value} of {n} {of} [{within}]"
 
 
 def _requests_left(n: int, min_requests: int) -> str:
