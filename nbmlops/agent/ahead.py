@@ -1,8 +1,8 @@
 """What runs by itself and when, for `status`; what of it needs a person."""
 
+from nbmlops import background
 from nbmlops.agent.cards import Ahead, Attention
 from nbmlops.errors import NbmlopsError
-from nbmlops.pipelines import background
 from nbmlops.pipelines.scheduled import Upcoming, upcoming
 from nbmlops.pipelines.scheduling import FiringTime
 from nbmlops.project import Project

@@ -145,19 +145,18 @@ def _endpoints(project: Project) -> Check:
 
 
 def _mend_endpoints(project: Project) -> Iterator[Mend]:
-    from nbmlops.serving.verbs import deploy
+    from nbmlops.serving.deploying import keep
+    from nbmlops.serving.verbs import find_endpoint
 
-    for each in _of_status(project, "dead"):
-        start = functools.partial(deploy, project, f"{each.model}/{each.version}", as_=each.name)
+    for each in (*_of_status(project, "dead"), *_of_status(project, "partly")):
+        start = functools.partial(keep, project, find_endpoint(project, each.name))
         yield f"endpoint {each.name} started again", start
 
 
 def _ownerless(project: Project) -> list[Any]:
-    from nbmlops.ledger.database import Ledger
-    from nbmlops.serving import processes
+    from nbmlops.serving import keeping, processes
 
-    owned = {record["pid"] for record in project.open(Ledger).endpoints()}
-    return processes.leftovers(project.root, owned)
+    return processes.leftovers(project.root, keeping.owned(project))
 
 
 def _leftovers(project: Project) -> Check:
@@ -174,14 +173,12 @@ def _mend_leftovers(project: Project) -> Iterator[Mend]:
 
 def _stop_leftover(project: Project, server: Any) -> None:
     """Stop a server when no deploy of its endpoint is under way any more that will own it."""
-    from nbmlops.serving import processes
-    from nbmlops.serving.verbs import lock
+    from nbmlops.serving import keeping, processes
 
-    with processes.only_one(lock(project, Path(server.folder).parent.name)):
+    with processes.only_one(keeping.lock(project, keeping.endpoint_of(project, server))):
         if server not in _ownerless(project):
             raise ConflictError(f"Server {server.pid} has an endpoint by now, or has ended.")
         processes.stop(server.pid, server.pid_started)
-        shutil.rmtree(server.folder, ignore_errors=True)
 
 
 # ------------------------------------------------------------------- the machine

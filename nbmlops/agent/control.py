@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nbmlops import background
+from nbmlops.background import LOG, Living
 from nbmlops.errors import ConflictError, UsageError
-from nbmlops.pipelines import background
-from nbmlops.pipelines.background import LOG, Living
 from nbmlops.pipelines.scheduled import Upcoming, upcoming
 from nbmlops.project import STATE, Project
 from nbmlops.verb import Result, verb

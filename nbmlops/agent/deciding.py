@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
+from nbmlops.duration import spoken
 from nbmlops.ledger.schedules import Seen
-from nbmlops.pipelines.duration import spoken
 from nbmlops.pipelines.flow.timing import Budget, Timing
 from nbmlops.pipelines.schedule import Catchup, due, next_firings
 from nbmlops.pipelines.scheduled import Scheduled

@@ -17,9 +17,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nbmlops import background
 from nbmlops.agent import deciding, triggers
 from nbmlops.agent.answered import answered
 from nbmlops.agent.launching import Launcher
+from nbmlops.agent.serving import Serving
 from nbmlops.agent.triggers import Measuring
 from nbmlops.agent.upkeep import Upkeep
 from nbmlops.agent.webhooks import Webhooks
@@ -38,7 +40,7 @@ from nbmlops.ledger.schedules import (
     Seen,
     stamp,
 )
-from nbmlops.pipelines import background, jobs
+from nbmlops.pipelines import jobs
 from nbmlops.pipelines.running import DUE
 from nbmlops.pipelines.scheduled import Scheduled, declared_in
 from nbmlops.project import FILE, Project
@@ -292,8 +294,9 @@ def serve(
     others: Sequence[Upkeep | Webhooks] = (),
     idle_s: float = float("inf"),
     is_mine: Callable[[], bool] = lambda: True,
+    is_needed: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Look until told to stop, the project is gone, or nothing was scheduled for a while."""
+    """Look until told to stop, the project is gone, or nothing was scheduled or served for a while."""
     pause_s, busy_at = PAUSE_S[0], agent.clock.now()
     while not stop.is_set() and is_mine():
         trouble = ""
@@ -310,7 +313,7 @@ def serve(
         agent.say("ledger", trouble)
         pause_s = min(pause_s * 2, PAUSE_S[1]) if trouble else PAUSE_S[0]
         now = agent.clock.now()
-        busy_at = now if agent.named else busy_at
+        busy_at = now if agent.named or is_needed() else busy_at
         if (now - busy_at).total_seconds() > idle_s:
             break
         agent.clock.wait(pause_s if trouble else wait_s, stop)
@@ -325,8 +328,11 @@ def run(project: Project, tell: Callable[[str], object], idle_s: float = float("
             if is_mine:
                 tell(f"agent of {project.root}, process {os.getpid()}")
                 agent = Agent(Project(project.root, surface=project.surface), Launcher(project), tell=tell)
-                webhooks = Webhooks(agent.project, tell)
-                serve(agent, stop, (Upkeep(agent.project, tell), webhooks), idle_s, is_mine)
+                webhooks, serving = Webhooks(agent.project, tell), Serving(Project(project.root), tell)
+                serving.start()
+                others = (Upkeep(agent.project, tell), webhooks)
+                serve(agent, stop, others, idle_s, is_mine, lambda: serving.is_needed)
+                serving.close()
                 webhooks.close()
                 agent.measuring.close()
                 tell("agent stopped; runs that go on tell their ends themselves")

@@ -1,4 +1,4 @@
-"""The ledger's database, SQLite or Postgres: appends to one chain, reads it back, keeps what is wanted."""
+"""The ledger's database, SQLite or Postgres: appends to one chain, reads it back."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from nbmlops.errors import ConflictError, StoreError
 from nbmlops.ledger.events import GENESIS, Anchor, Draft, Event, first_break
-from nbmlops.ledger.tables import ENDPOINTS, EVENTS, REVISIONS, VERSION_TABLE
+from nbmlops.ledger.tables import EVENTS, REVISIONS, VERSION_TABLE
 from nbmlops.project import BUSY_TIMEOUT_S, Project, actor
 from nbmlops.scrub import scrub_text
 
@@ -125,23 +125,6 @@ class Ledger:
                 "Restore the ledger from a backup, and find out who can write to its database.",
             )
         return count
-
-    # --------------------------------------------------------------- endpoints
-    def endpoints(self) -> list[dict[str, Any]]:
-        """List the endpoints that are wanted, by name."""
-        with self.reading() as connection:
-            return [row.record for row in connection.execute(sa.select(ENDPOINTS).order_by(ENDPOINTS.c.name))]
-
-    def put_endpoint(self, name: str, record: dict[str, Any]) -> None:
-        """Want an endpoint, in place of what had its name."""
-        with self.writing() as connection:
-            connection.execute(ENDPOINTS.delete().where(ENDPOINTS.c.name == name))
-            connection.execute(ENDPOINTS.insert().values(name=name, record=record))
-
-    def remove_endpoint(self, name: str) -> None:
-        """Want an endpoint no longer."""
-        with self.writing() as connection:
-            connection.execute(ENDPOINTS.delete().where(ENDPOINTS.c.name == name))
 
     def close(self) -> None:
         """Give the database's connections back; the next use opens new ones."""

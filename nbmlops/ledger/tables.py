@@ -3,11 +3,11 @@
 Their names begin with ``nbmlops_``: the database may be MLflow's too, which has ``endpoints`` of its own.
 """
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, LargeBinary, MetaData, String, Table
 
 from nbmlops.ledger.events import MAX_SUBJECT
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 VERSION_TABLE = "nbmlops_version"
 METADATA = MetaData()
 
@@ -33,7 +33,26 @@ ENDPOINTS = Table(
     "nbmlops_endpoints",
     METADATA,
     Column("name", String(200), primary_key=True),
+    Column("revision", Integer, nullable=False),  # of what is wanted: who changes it names the one that was read
+    Column("record", JSON, nullable=False),  # what is wanted
+    Column("found", JSON, nullable=False),  # what is, as the machine that serves it told last
+)
+
+FORMS = Table(  # how registered bytes are served
+    "nbmlops_forms",
+    METADATA,
+    Column("digest", String(64), primary_key=True),  # of the model's manifest
     Column("record", JSON, nullable=False),
+    Column("compiled", LargeBinary),
+)
+
+MOVES = Table(  # aliases that MLflow is still to be told of
+    "nbmlops_moves",
+    METADATA,
+    Column("model", String(256), primary_key=True),
+    Column("alias", String(256), primary_key=True),
+    Column("version", String(40), nullable=False),
+    Column("asked_at", String(40), nullable=False),  # ISO 8601, UTC
 )
 
 JOBS = Table(

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from nbmlops import background
 from nbmlops.errors import ApprovalError, ConflictError
-from nbmlops.pipelines import background, jobs
+from nbmlops.pipelines import jobs
 from nbmlops.pipelines.flow.runs import WAITING
 from nbmlops.pipelines.scheduled import declared_in
 from nbmlops.project import Project, actor

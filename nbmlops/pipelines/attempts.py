@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
+from nbmlops.duration import duration_s, spoken
 from nbmlops.errors import CellError, KernelError, StoreError, UsageError
-from nbmlops.pipelines.duration import duration_s, spoken
 from nbmlops.pipelines.notebook import NotebookRun
 from nbmlops.pipelines.planning import Plan
 from nbmlops.project import Project

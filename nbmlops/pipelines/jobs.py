@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nbmlops.duration import spoken
 from nbmlops.errors import ConflictError, NotFoundError, StoreError
-from nbmlops.pipelines.duration import spoken
 from nbmlops.project import STATE, Project
 from nbmlops.scrub import scrub
 from nbmlops.tracking.owner import owner_is_dead, owner_tags

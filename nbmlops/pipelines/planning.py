@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops import secrets
+from nbmlops.duration import duration_s
 from nbmlops.errors import UsageError
 from nbmlops.pipelines import contract, filed, jobs
 from nbmlops.pipelines import notebook as nb
-from nbmlops.pipelines.duration import duration_s
 from nbmlops.project import Project
 
 MOST = 10_000  # combinations of a matrix

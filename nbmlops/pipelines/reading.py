@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from nbmlops.duration import spoken
 from nbmlops.errors import NotFoundError, UsageError
 from nbmlops.pipelines import jobs as known
 from nbmlops.pipelines import logbook
-from nbmlops.pipelines.duration import spoken
 from nbmlops.pipelines.flow import runs
 from nbmlops.pipelines.jobs import Job
 from nbmlops.pipelines.scheduled import FiringRow, Upcoming, job_name, recent_firings, upcoming

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from nbmlops import background
 from nbmlops.errors import NotFoundError, StoreError, UsageError, nearest
-from nbmlops.pipelines import background, contract
+from nbmlops.pipelines import contract
 from nbmlops.pipelines.flow import checks, edit
 from nbmlops.pipelines.flow.edit import Edit, Wish
 from nbmlops.pipelines.flow.references import references_in

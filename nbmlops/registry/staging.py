@@ -16,7 +16,10 @@ from nbmlops.registry.mlflow import NOTE, Registry, Source, flavors_of
 
 @dataclass(frozen=True)
 class Staged:
-    """A saved model in a private folder, allowed to be loaded; `source` is None while MLflow does not hold it."""
+    """A saved model in a private folder, allowed to be loaded; `source` is None while MLflow does not hold it.
+
+    `example` is the whole table that was given as input example, of which the model keeps some rows.
+    """
 
     folder: Path
     source: Source | None
@@ -24,6 +27,7 @@ class Staged:
     signature: str
     trusted_types: tuple[str, ...]
     consented_types: tuple[str, ...]
+    example: Any = None
 
 
 def stage(project: Project, what: Any, example: Any, consent: Collection[str], command: str, folder: Path) -> Staged:
@@ -49,14 +53,15 @@ def stage(project: Project, what: Any, example: Any, consent: Collection[str], c
     ApprovalError
         It holds other types, and nobody consented to them.
     """
-    source, saved = None, folder / "model"
+    source, saved, table = None, folder / "model", None
     if isinstance(what, str | Path):
         source, saved = _copy_stored(project, str(what), example, folder)
     else:
-        _save_fitted(project, what, example, consent, command, saved)
+        table = read_table(project, example) if isinstance(example, str | Path) else example
+        _save_fitted(project, what, table, consent, command, saved)
     flavors, signature = flavors_of(saved)
     own, foreign = judge_types(types_in_folder(saved, flavors), consent, command)
-    return Staged(saved, source, manifest_of(saved), signature, own, foreign)
+    return Staged(saved, source, manifest_of(saved), signature, own, foreign, table)
 
 
 def _copy_stored(project: Project, what: str, example: Any, folder: Path) -> tuple[Source | None, Path]:
@@ -74,7 +79,7 @@ def _copy_stored(project: Project, what: str, example: Any, folder: Path) -> tup
 
 
 def _save_fitted(
-    project: Project, model: Any, example: Any, consent: Collection[str], command: str, folder: Path
+    project: Project, model: Any, table: Any, consent: Collection[str], command: str, folder: Path
 ) -> None:
     from sklearn.base import BaseEstimator
 
@@ -87,7 +92,6 @@ def _save_fitted(
     own, foreign = judge_types(types_in_model(model), consent, command)
     if here := [name for name in foreign if name.startswith("__main__.")]:
         project.notify(f"{', '.join(here)}: defined here, so no other process can load it; put it in a module.")
-    table = read_table(project, example) if isinstance(example, str | Path) else example
     project.open(Registry).save_model(folder, model, table, own + foreign)
 
 

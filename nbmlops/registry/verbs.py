@@ -4,8 +4,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from nbmlops.errors import ConflictError, GateError, UsageError
+from nbmlops.errors import GateError, UsageError
 from nbmlops.project import Project
+from nbmlops.registry.forms import Form, form_of
 from nbmlops.registry.manifest import digest_of, manifest_of
 from nbmlops.registry.versions import (
     CHALLENGER,
@@ -18,12 +19,10 @@ from nbmlops.registry.versions import (
     Registration,
     Rollback,
     Verification,
-    alias_stack,
     check_name,
     history_entry,
     model_of,
     parse_reference,
-    version_before,
 )
 from nbmlops.verb import AliasName, DataRef, FittedModel, GateName, ModelName, ModelRef, Rows, verb
 
@@ -101,6 +100,7 @@ def register(
         command = f"register {what if isinstance(what, str) else 'MODEL'} {name}"
         staged = stage(project, what, input_example, tuple(trust or ()), command, Path(private))
         source = staged.source if staged.source or dry_run else registry.log_folder(name, staged.folder)
+        form = None if dry_run else _kept_form(project, staged)
     previous = registry.aliases(name).get(CHALLENGER, "") if name in registry.names() else ""
     version = "" if dry_run or source is None else _create(registry, name, source, staged)
     return Registration(
@@ -115,6 +115,9 @@ def register(
         signature=staged.signature,
         trusted_types=staged.trusted_types,
         consented_types=staged.consented_types,
+        form=form.kind if form else "",
+        why=form.why if form else "",
+        sha256=form.sha256 if form else "",
         dry_run=dry_run,
     )
 
@@ -173,7 +176,8 @@ def promote(
     """Point an alias at a model version whose gate has passed.
 
     Changes that one alias in MLflow. Its bytes are checked first, and the ledger
-    must hold a passed gate report about exactly these bytes.
+    must hold a passed gate report about exactly these bytes. Endpoints that were
+    deployed by the alias switch to the version without a lost request.
 
     Parameters
     ----------
@@ -191,7 +195,8 @@ def promote(
     Returns
     -------
     Promotion
-        The version, the one before it, and the evidence. An alias that is there already stays, and the result says so.
+        The version, the one before it, the evidence, and the endpoints that switch. An alias that is there already
+        stays, and the result says so.
 
     Raises
     ------
@@ -213,6 +218,7 @@ def promote(
     name, _, version = $model.partition("/")
     client.set_registered_model_alias(name, $to, version)
     """
+    from nbmlops.registry import moving
     from nbmlops.registry.mlflow import Registry
 
     registry = project.open(Registry)
@@ -220,16 +226,21 @@ def promote(
     previous = registry.aliases(version.name).get(to, "")
     moved = previous != version.version
     evidence = _evidence(project, version, gate) if moved else None
+    switched: tuple[str, ...] = ()
     if moved and not dry_run:
         registry.set_alias(version.name, to, version.version)
-    return Promotion(version.name, version.version, to, previous, moved, evidence, reason, dry_run)
+        switched = moving.told(project, version, to)
+    return Promotion(version.name, version.version, to, previous, moved, evidence, reason, switched, dry_run)
 
 
 @verb
 def rollback(project: Project, model: ModelRef, *, reason: str = "", dry_run: bool = False) -> Rollback:
-    """Point an alias back at the version before.
+    """Point an alias back at the version before, or end the rollout of a newer one.
 
-    Changes that one alias in MLflow, and is never gated. Repeated, it goes further back.
+    Changes that one alias in MLflow, and the endpoints that follow it, and is never
+    gated. Repeated, it goes further back. Where a version is being tried beside the
+    alias's, that trial ends and the alias stays. It works while MLflow is away: the
+    ledger knows the past, and MLflow is told as soon as it answers.
 
     Parameters
     ----------
@@ -243,7 +254,7 @@ def rollback(project: Project, model: ModelRef, *, reason: str = "", dry_run: bo
     Returns
     -------
     Rollback
-        The version that the alias points at now, and the one it left.
+        The version that the alias points at now, the one it left, and the endpoints that switch.
 
     Raises
     ------
@@ -266,30 +277,14 @@ def rollback(project: Project, model: ModelRef, *, reason: str = "", dry_run: bo
     current = client.get_model_version_by_alias(name, alias or "champion")
     client.set_registered_model_alias(name, alias or "champion", str(int(current.version) - 1))
     """
-    from nbmlops.ledger.database import Ledger
-    from nbmlops.registry.mlflow import Registry
+    from nbmlops.registry import moving
 
-    registry = project.open(Registry)
     wanted = parse_reference(model)
     if wanted.version:
         raise UsageError(
             "rollback moves an alias, not a version.", f"Type rollback {wanted.name}, or promote {model} to choose one."
         )
-    current = registry.resolve(model)
-    events = project.open(Ledger).events(
-        verbs=("register", "promote", "rollback"), subject=f"model/{wanted.name}", outcome="ok"
-    )
-    stack = alias_stack(reversed(events), wanted.name, wanted.alias)
-    existing = [version.version for version in registry.versions(wanted.name)]
-    before = version_before(stack, current.version, existing)
-    if not before:
-        raise ConflictError(
-            f"{wanted.name}@{wanted.alias} is version {current.version}, and there is none before it.",
-            f"See what there was: `history {wanted.name}`",
-        )
-    if not dry_run:
-        registry.set_alias(wanted.name, wanted.alias, before)
-    return Rollback(wanted.name, before, wanted.alias, current.version, reason, dry_run)
+    return moving.rolled_back(project, wanted, reason, dry_run=dry_run)
 
 
 @verb
@@ -382,6 +377,15 @@ def _create(registry: "Registry", name: str, source: "Source", staged: "Staged")
     version = registry.create_version(name, source, tags).version
     registry.set_alias(name, CHALLENGER, version)
     return version
+
+
+def _kept_form(project: Project, staged: "Staged") -> Form:
+    """Find out how the model will be served, and keep that under its digest."""
+    from nbmlops.ledger.endpoints import Endpoints
+
+    form, compiled = form_of(staged.folder, staged.example)
+    kept = project.open(Endpoints).put_form(digest_of(staged.manifest), form.record(), compiled)
+    return Form.of_record(kept)
 
 
 def _evidence(project: Project, version: ModelVersion, gate: str | None) -> Evidence:

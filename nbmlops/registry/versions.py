@@ -107,7 +107,11 @@ class RegisteredModel:
 
 @dataclass(frozen=True)
 class Registration(Result):
-    """A model that became a version, with the manifest of its bytes: what the loader checks against for ever."""
+    """A model that became a version, with the manifest of its bytes: what the loader checks against for ever.
+
+    `form` is ``compiled`` where it can be served without MLflow, else ``pyfunc``, and `why` the reason; `sha256` is
+    that of the compiled form.
+    """
 
     name: str
     version: str
@@ -120,6 +124,9 @@ class Registration(Result):
     signature: str
     trusted_types: tuple[str, ...] = ()
     consented_types: tuple[str, ...] = ()
+    form: str = ""
+    why: str = ""
+    sha256: str = ""
     dry_run: bool = False
 
     @property
@@ -154,7 +161,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Promotion(Result):
-    """An alias that points at a version, the version before it, and the evidence; `moved` is False for a no-op."""
+    """An alias that points at a version, the version before it, and the evidence; `moved` is False for a no-op.
+
+    `switched` names the endpoints that go with the alias.
+    """
 
     name: str
     version: str
@@ -163,6 +173,7 @@ class Promotion(Result):
     moved: bool
     evidence: Evidence | None = None
     reason: str = ""
+    switched: tuple[str, ...] = ()
     dry_run: bool = False
 
     @property
@@ -176,23 +187,30 @@ class Promotion(Result):
         if not self.moved:
             return f"{self.name}@{self.alias} is version {self.version} already: nothing to do"
         proof = f" (gate {self.evidence.gate} passed, event {self.evidence.event})" if self.evidence else ""
-        return f"{_move(self)}{proof}"
+        return f"{_move(self)}{proof}{_switched(self.switched)}"
 
     @property
     def next_step(self) -> str:
         """Put the new champion to work."""
-        return "" if self.dry_run or not self.moved else f"deploy {self.name}@{self.alias}"
+        return "" if self.dry_run or not self.moved or self.switched else f"deploy {self.name}@{self.alias}"
 
 
 @dataclass(frozen=True)
 class Rollback(Result):
-    """An alias that points at the version before again; `previous` is the version it left."""
+    """An alias that points at the version before again; `previous` is the version it left.
+
+    `switched` names the endpoints that go with it. Where a version was tried beside the alias's, that ended at the
+    endpoints `ended`, and the alias stays: `previous` is empty then.
+    """
 
     name: str
     version: str
     alias: str
     previous: str
     reason: str = ""
+    switched: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    mlflow_is_told: bool = True
     dry_run: bool = False
 
     @property
@@ -203,7 +221,11 @@ class Rollback(Result):
     @property
     def headline(self) -> str:
         """The move in one line."""
-        return _move(self)
+        if self.ended:
+            what = "would end" if self.dry_run else "ended"
+            return f"The rollout at {', '.join(self.ended)} {what}; {self.name}@{self.alias} stays at {self.version}"
+        later = "" if self.mlflow_is_told else "; MLflow is away, and is told when it answers"
+        return f"{_move(self)}{_switched(self.switched)}{later}"
 
     @property
     def next_step(self) -> str:
@@ -241,6 +263,10 @@ class Verification(Result):
         if self.model:
             return f"{self.model}: all {self.files} files are as registered, digest {self.digest[:12]}"
         return f"The ledger's chain is whole: {self.events} events"
+
+
+def _switched(endpoints: tuple[str, ...]) -> str:
+    return f"; {', '.join(endpoints)} {'switch' if len(endpoints) > 1 else 'switches'}" if endpoints else ""
 
 
 def _move(move: Promotion | Rollback) -> str:
@@ -347,4 +373,6 @@ def _what(verb: str, result: Mapping[str, Any]) -> str:
         return (str(result["message"]).splitlines() or [""])[0]  # an interrupt has no message
     if verb == "validate":
         return f"gate {result['gate']} {'passed' if result['passed'] else 'failed'} on {result['n']} rows"
+    if result.get("ended"):
+        return f"{result['alias']} stays {result['version']}; the rollout at {', '.join(result['ended'])} ended"
     return f"{result['alias']}: {result['previous'] or 'none'} → {result['version']}"

@@ -3,31 +3,56 @@
 import http.client
 import json
 import math
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbmlops.errors import DataError, StoreError
-from nbmlops.serving.endpoints import Server
-from nbmlops.serving.protocol import JSON, MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     import pandas as pd
 
+JSON = "application/json"
 PING_TIMEOUT_S = 2.0
 PREDICT_TIMEOUT_S = 300.0
 CHUNK_ROWS = 10_000
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy stands between us and ourselves
+LARGEST_BODY = 15 * 2**20  # bytes; a server takes a little more
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where an endpoint answers.
+
+    `token` is what it asks for, `certificate` a file that vouches for it, `again` the command that starts it again.
+    """
+
+    endpoint: str
+    url: str
+    again: str
+    token: str = ""
+    certificate: str = ""
 
 
 def answers(server: Server) -> bool:
     """Say whether a server answers a ping."""
     try:
-        with _OPENER.open(f"{server.url}/ping", timeout=PING_TIMEOUT_S) as response:
+        with _opener(server).open(f"{server.url}/ping", timeout=PING_TIMEOUT_S) as response:
             return bool(response.status == 200)
     except (OSError, http.client.HTTPException):
         return False
+
+
+def _opener(server: Server) -> urllib.request.OpenerDirector:
+    """No proxy stands between us and ourselves; a certificate of our own is enough."""
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if server.certificate:
+        context = ssl.create_default_context(cafile=server.certificate)
+        context.check_hostname = False  # it is one of this machine, whatever name is in it
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
 
 
 def predictions(server: Server, frame: "pd.DataFrame") -> Iterator[list[Any]]:
@@ -51,7 +76,7 @@ def predictions(server: Server, frame: "pd.DataFrame") -> Iterator[list[Any]]:
 def bodies(frame: "pd.DataFrame") -> Iterator[tuple[bytes, int]]:
     """Write a table as request bodies with their numbers of rows, halving what would be too large."""
     body = json.dumps({"dataframe_split": split(frame)}, default=_as_json).encode()
-    if len(body) <= MAX_BODY_BYTES or len(frame) == 1:
+    if len(body) <= LARGEST_BODY or len(frame) == 1:
         yield body, len(frame)
         return
     middle = len(frame) // 2
@@ -80,9 +105,10 @@ def _as_json(value: Any) -> Any:
 
 
 def _invoke(server: Server, body: bytes) -> list[Any]:
-    request = urllib.request.Request(f"{server.url}/invocations", body, {"Content-Type": JSON})  # noqa: S310 - our own URL
+    headers = {"Content-Type": JSON, **({"Authorization": f"Bearer {server.token}"} if server.token else {})}
+    request = urllib.request.Request(f"{server.url}/invocations", body, headers)  # noqa: S310 - our own URL
     try:
-        with _OPENER.open(request, timeout=PREDICT_TIMEOUT_S) as response:
+        with _opener(server).open(request, timeout=PREDICT_TIMEOUT_S) as response:
             return list(json.load(response)["predictions"])
     except urllib.error.HTTPError as exc:
         raise _told(server, exc) from exc

@@ -1,14 +1,13 @@
 """What serving speaks of: endpoints, the server behind one, deployments, predictions. Nouns alone."""
 
 import re
-import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nbmlops.errors import UsageError
 from nbmlops.verb import Result
 
-HOST = "127.0.0.1"
 _NAME = re.compile(r"[\w-][\w .-]*")
 
 
@@ -31,65 +30,55 @@ def check_endpoint_name(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class ServerSpec:
-    """What a server process is told: which model it serves from which verified copy, and on which port.
+class Check:
+    """One thing that was looked at before a version went live: `status` is ``ok``, ``warn`` or ``fail``."""
 
-    `port` 0 means any free one, and unless `port_is_required` another one will do.
-    `door` is the socket file at which the server that runs now hands over its port;
-    `starter` is the process that waits for this one.
-    """
-
-    endpoint: str
-    model: str
-    path: str
-    port: int
-    port_is_required: bool
-    door: str
-    starter: int
+    name: str
+    status: str
+    what: str
 
 
 @dataclass(frozen=True)
-class Server:
-    """The process that serves an endpoint, as the ledger keeps it."""
+class Share:
+    """One version behind an endpoint: its share of the answers in percent, how it is served, and what it has done.
 
-    endpoint: str
+    `latency_p99_ms` is of the requests since its server started, in milliseconds.
+    """
+
     model: str
     version: str
-    host: str
-    port: int
-    pid: int
-    pid_started: float
-    since: str
-    folder: str
+    role: str
+    weight: float
+    form: str
+    n_requests: int = 0
+    n_errors: int = 0
+    latency_p99_ms: float | None = None
 
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://{HOST}:{self.port}"
-
-    @property
-    def label(self) -> str:
-        """The model version that it serves."""
-        return f"{self.model}/{self.version}"
-
-    @property
-    def again(self) -> str:
-        """The command that starts it again."""
-        named = "" if self.endpoint == self.model else f" --as {shlex.quote(self.endpoint)}"
-        return f"deploy {shlex.quote(self.label)}{named}"
+    def __str__(self) -> str:
+        what = "shadow" if self.role == "shadow" else f"{self.weight:g}%"
+        return f"{self.version} {what} ({self.form or 'not seen yet'})"
 
 
 @dataclass(frozen=True)
 class Endpoint(Result):
-    """One endpoint; `status` is ``answers``, ``silent``, ``dead``, or ``elsewhere`` when another machine serves it."""
+    """One endpoint.
+
+    `status` is ``answers``, ``silent`` (its servers run but do not answer), ``dead``, ``partly`` (a server of several
+    is missing), or ``elsewhere`` when another machine serves it. `rollout` tells of the one that goes on, or went on
+    last, in words.
+    """
 
     name: str
     url: str
     model: str
     version: str
     status: str
-    pid: int
+    traffic: tuple[Share, ...]
+    follows: str
+    rollout: str
     since: str
+    pids: tuple[int, ...] = ()
+    trouble: str = ""
 
     @property
     def subject(self) -> str:
@@ -99,19 +88,26 @@ class Endpoint(Result):
     @property
     def headline(self) -> str:
         """The endpoint in one line."""
-        return f"{self.name} at {self.url} serves {self.model}/{self.version}: {self.status}"
+        shares = ", ".join(map(str, self.traffic))
+        return f"{self.name} at {self.url} {self.status}: {self.model} {shares}"
 
 
 @dataclass(frozen=True)
 class Deployment(Result):
-    """A model version that is live on an endpoint; `replaced` is the version that was before it, empty if none."""
+    """A model version that is live on an endpoint, or on its way; `replaced` is the version before it, empty if none.
+
+    `rollout` is the plan of one that has begun, and its state: ``running``, ``done``, ``rolled_back``, ``aborted``.
+    """
 
     endpoint: str
     url: str
     model: str
     version: str
-    pid: int
+    form: str = ""
     replaced: str = ""
+    rollout: str = ""
+    state: str = ""
+    preflight: tuple[Check, ...] = ()
     seconds: float = 0.0
     dry_run: bool = False
 
@@ -123,15 +119,42 @@ class Deployment(Result):
     @property
     def headline(self) -> str:
         """What is live where, in one line."""
-        before = f" in place of {self.replaced}" if self.replaced else ""
+        label = f"{self.model}/{self.version}"
         if self.dry_run:
-            return f"Would deploy {self.model}/{self.version} as {self.endpoint}{before}"
-        return f"{self.model}/{self.version} is live at {self.url}/invocations{before} ({self.seconds:.1f} s)"
+            before = f" in place of {self.replaced}" if self.replaced else ""
+            return f"Would deploy {label} as {self.endpoint}{before}{f': {self.rollout}' if self.rollout else ''}"
+        if self.state == "running":
+            return f"{label} is tried at {self.url} beside {self.replaced}: {self.rollout}"
+        before = f" in place of {self.replaced}" if self.replaced else ""
+        return f"{label} is live at {self.url}/invocations{before} ({self.form}, {self.seconds:.1f} s)"
 
     @property
     def next_step(self) -> str:
-        """Use it."""
-        return "" if self.dry_run else f"predict {self.endpoint} --data TABLE"
+        """Use it, or watch it."""
+        if self.dry_run:
+            return ""
+        return "endpoints" if self.state == "running" else f"predict {self.endpoint} --data TABLE"
+
+
+@dataclass(frozen=True)
+class Traffic(Result):
+    """An endpoint's weights, as they were set."""
+
+    endpoint: str
+    weights: Mapping[str, float]
+    previous: Mapping[str, float]
+    dry_run: bool = False
+
+    @property
+    def subject(self) -> str:
+        """How the ledger files it."""
+        return f"endpoint/{self.endpoint}"
+
+    @property
+    def headline(self) -> str:
+        """The weights in one line."""
+        said = ", ".join(f"{version} {weight:g}%" for version, weight in self.weights.items())
+        return f"{self.endpoint} {'would answer' if self.dry_run else 'answers'} with {said}"
 
 
 @dataclass(frozen=True)

@@ -2,83 +2,96 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from nbmlops.errors import DeployError, StoreError
 from nbmlops.project import STATE
 from nbmlops.scrub import scrub_text
-from nbmlops.serving.endpoints import ServerSpec
+from nbmlops.serving.instructions import Ready
 
-MODULE = "nbmlops.serving.server"
-SPEC_FILE = "spec.json"
-READY_FILE = "ready.json"
+WORKER, MODEL_PROCESS, PREFLIGHT = (f"nbmlops.serving.{name}" for name in ("worker", "model_process", "preflight"))
+MODULES = (WORKER, MODEL_PROCESS)
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 40.0  # longer than a server takes to finish the requests it has
+LOOK_S = 0.01
 LAST_LINES = 8
 
 _children: list[subprocess.Popen[bytes]] = []  # servers that this process started: only it can reap them
 
 
 @dataclass(frozen=True)
-class Ready:
-    """What a server tells once it answers: who it is, and its port."""
+class Running:
+    """A server process of a project's, as the machine lists it."""
 
     pid: int
     pid_started: float
-    port: int
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """A server process of a project's that no endpoint owns."""
-
-    pid: int
-    pid_started: float
+    module: str
     folder: str
 
 
-def start(folder: Path, spec: ServerSpec, log: Path) -> Ready:
-    """Start a server that outlives us and inherits nothing of ours, and wait until it answers.
+def start(module: str, words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a process that outlives us and inherits nothing of ours; its output is appended to a log.
+
+    Raises
+    ------
+    StoreError
+        It cannot be started.
+    """
+    try:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, *words],
+                cwd=log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                close_fds=True,
+                start_new_session=True,
+            )
+    except OSError as exc:
+        raise StoreError(f"No server can be started in {log.parent}: {exc.strerror}.", "Check the disk.") from exc
+    _children.append(process)
+    return process
+
+
+def ready(process: subprocess.Popen[bytes], folder: Path, what: str, log: Path, already: int) -> Ready:
+    """Wait until a process that was started has said that it is ready.
 
     Parameters
     ----------
+    process
+        The process.
     folder
-        Its own folder, and its working folder.
-    spec
-        What it serves.
-    log
-        Its output is appended here.
+        Where it says so.
+    what
+        What it is, for the message.
+    log, already
+        Its log, and how many bytes were in it before.
 
     Raises
     ------
     DeployError
-        It ended, or did not answer in time; its last lines are in the message. No process is left.
+        It ended, or said nothing in time; its last lines are in the message. It is gone.
     """
-    (folder / SPEC_FILE).write_text(json.dumps(asdict(spec)))
-    with log.open("ab") as output:
-        already = output.tell()
-        process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, str(folder / SPEC_FILE)],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            close_fds=True,
-            start_new_session=True,
-        )
-    _children.append(process)
+    deadline = time.monotonic() + START_TIMEOUT_S
     try:
-        return _wait_until_ready(process, folder / READY_FILE, spec.endpoint, log, already)
+        while time.monotonic() < deadline:
+            ended = process.poll() is not None  # looked at first: one that wrote the file and ended is not ready
+            told = Ready.read(folder)
+            if told and told.pid == process.pid and not ended:
+                return told
+            if ended:
+                raise DeployError(f"{what} did not start: {said(log, already)}", f"Read {log}")
+            time.sleep(LOOK_S)
+        raise DeployError(f"{what} was not ready within {START_TIMEOUT_S:.0f} s: {said(log, already)}", f"Read {log}")
     except BaseException:
         process.kill()
         process.wait()
@@ -93,9 +106,16 @@ def is_alive(pid: int, pid_started: float) -> bool:
     except psutil.NoSuchProcess:
         runs = False
     if not runs:
-        for child in _children:
-            child.poll()  # one of ours that has ended is a zombie until somebody looks
+        for child in _children[:]:
+            if child.poll() is not None:  # one of ours that has ended is a zombie until somebody looks
+                _children.remove(child)
     return runs
+
+
+def living(folder: Path) -> Ready | None:
+    """Find the process that has said in a folder that it is ready, if it is alive."""
+    told = Ready.read(folder)
+    return told if told and is_alive(told.pid, told.pid_started) else None
 
 
 def stop(pid: int, pid_started: float) -> None:
@@ -109,45 +129,51 @@ def stop(pid: int, pid_started: float) -> None:
             _ended(pid, pid_started, STOP_TIMEOUT_S)
 
 
-def leftovers(project_root: Path, owned_pids: Collection[int]) -> list[Leftover]:
-    """List server processes of a project that no endpoint owns, for instance after a deploy was killed midway."""
+def running(project_root: Path) -> list[Running]:
+    """List a project's server processes, whoever wants them; the children of a model process are not listed."""
     place = str(project_root / STATE / "endpoints") + os.sep
     found = []
-    for process in psutil.process_iter(["pid", "cmdline", "create_time", "status"]):
+    for process in psutil.process_iter(["pid", "cmdline", "create_time", "status", "ppid"]):
         command = process.info["cmdline"] or []
-        ours = MODULE in command and command[-1].startswith(place)
-        if ours and process.info["pid"] not in owned_pids and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(Leftover(process.info["pid"], process.info["create_time"], str(Path(command[-1]).parent)))
+        module = next((each for each in MODULES if each in command), "")
+        folder = next((word for word in command if word.startswith(place)), "")
+        if module and folder and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(Running(process.info["pid"], process.info["create_time"], module, folder))
     return found
 
 
+def leftovers(project_root: Path, owned_pids: Collection[int]) -> list[Running]:
+    """List the server processes of a project that no endpoint owns, nor a process that one owns."""
+    return [
+        each for each in running(project_root) if each.pid not in owned_pids and _parent(each.pid) not in owned_pids
+    ]
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).ppid())
+    except psutil.NoSuchProcess:
+        return 0
+
+
 @contextlib.contextmanager
-def only_one(lock: Path) -> Iterator[None]:
-    """Let one process at a time in; the lock goes with its holder, however that ends."""
+def only_one(lock: Path, *, waits: bool = True) -> Iterator[bool]:
+    """Let one process at a time in; the lock goes with its holder, however that ends.
+
+    Gives whether one is in, which is always so for one that waits.
+    """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("w")
     except OSError as exc:
         raise StoreError(f"The lock {lock} cannot be held: {exc.strerror}.", "Check the disk.") from exc
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], ready: Path, endpoint: str, log: Path, already: int) -> Ready:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        ended = process.poll() is not None  # looked at first: a server that wrote the file and ended is not ready
-        if ready.exists() and not ended:
-            told: dict[str, Any] = json.loads(ready.read_text())
-            return Ready(**told)
-        if ended:
-            raise DeployError(f"The new server of {endpoint} did not start: {_said(log, already)}", f"Read {log}")
-        time.sleep(0.05)
-    raise DeployError(
-        f"The new server of {endpoint} did not answer within {START_TIMEOUT_S:.0f} s: {_said(log, already)}",
-        f"Read {log}",
-    )
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def _ended(pid: int, pid_started: float, timeout_s: float) -> bool:
@@ -159,7 +185,7 @@ def _ended(pid: int, pid_started: float, timeout_s: float) -> bool:
     return False
 
 
-def _said(log: Path, already: int) -> str:
+def said(log: Path, already: int) -> str:
     """Give the last lines that were logged after the first `already` bytes."""
     lines = log.read_bytes()[already:].decode(errors="replace").split("\n")
     return scrub_text("\n".join([line for line in lines if line.strip()][-LAST_LINES:])) or "it said nothing."

@@ -1,35 +1,22 @@
-"""The verbs of serving: deploy, endpoints, predict, undeploy."""
+"""The verbs of serving: deploy, endpoints, traffic, predict, undeploy."""
 
-import contextlib
-import os
-import secrets
-import shutil
-import socket
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbmlops.data.tables import check_ending, read_table, write_table
 from nbmlops.errors import ConflictError, DataError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import Project
-from nbmlops.serving.endpoints import (
-    Deployment,
-    Endpoint,
-    Predictions,
-    Server,
-    ServerSpec,
-    Undeployment,
-    check_endpoint_name,
-)
-from nbmlops.verb import DataRef, EndpointName, ModelRef, Rows, verb
+from nbmlops.serving.endpoints import Deployment, Endpoint, Predictions, Share, Traffic, Undeployment
+from nbmlops.verb import DataRef, EndpointName, ModelRef, Pairs, Rows, verb
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nbmlops.registry.versions import ModelVersion
+    from nbmlops.ledger.endpoints import Wanted
+    from nbmlops.serving.client import Server
 
 
 @verb
@@ -39,44 +26,91 @@ def deploy(
     *,
     as_: EndpointName | None = None,
     port: int | None = None,
+    workers: int | None = None,
+    canary: str = "",
+    linear: float | None = None,
+    blue_green: bool = False,
+    shadow: bool = False,
+    bake: str = "5m",
+    slo: str = "",
+    promote: bool = False,
+    wait: bool = False,
+    capture: bool | None = None,
+    token: str | None = None,
+    address: str | None = None,
+    certificate: str | None = None,
+    key: str | None = None,
     dry_run: bool = False,
 ) -> Deployment:
-    """Serve a model version over HTTP on this machine.
+    """Serve a model version over HTTP on this machine, at once or step by step.
 
-    Copies the version's bytes, checks them against their manifest, and starts a
-    server process on 127.0.0.1 that answers MLflow's ``/ping`` and
-    ``/invocations``. The process first predicts the model's own input example;
-    only then it takes the endpoint's port over from the one before, and no
-    request is lost. If it fails, what was live stays live.
+    The version first passes a preflight in a clean process: it is loaded, and must
+    say about its own input example what it said when it was registered. Only then
+    it answers, and no request is lost when it takes the place of another. If it
+    fails, what was live stays live. A version that is rolled out is watched, and
+    taken back by itself when it breaks a limit.
 
     Parameters
     ----------
     model
-        ``name/version`` or ``name@alias``; a name alone means ``name@champion``.
+        ``name/version`` or ``name@alias``; a name alone means ``name@champion``. An endpoint that was
+        deployed by an alias goes with it.
     as_
         The endpoint's name; the model's name unless given.
     port
         The port to listen on; unless given the endpoint keeps its port, or gets a free one.
+    workers
+        How many processes answer; one unless given.
+    canary
+        Give the version these shares of the requests one after the other, in percent: ``10,50,100``.
+    linear
+        Give it this much more at each step, in percent.
+    blue_green
+        Give it all requests at once, and go back if it breaks a limit.
+    shadow
+        Have it answer nobody, and compare what it says with what is answered.
+    bake
+        How long each step lasts at least: ``90s``, ``5m``.
+    slo
+        The limits: ``err<1%,p99<50ms,shift<0.2``.
+    promote
+        Point the alias that the endpoint follows at the version after the last step; its gate must have passed.
+    wait
+        Return when the rollout has ended.
+    capture
+        Keep requests and answers, as Parquet under ``.nbmlops/capture``.
+    token
+        What callers must send as ``Authorization: Bearer``, as a reference: ``env:NAME`` or ``file:PATH``.
+    address
+        Where to listen; 127.0.0.1 unless given. Any other address needs a token.
+    certificate
+        A PEM file; with `key` the endpoint speaks TLS.
+    key
+        The certificate's private key, a PEM file.
     dry_run
         Only tell what would be deployed.
 
     Returns
     -------
     Deployment
-        The version and its URL.
+        The version, its URL, and what the preflight found.
 
     Raises
     ------
     DeployError
-        The new server did not start, or failed on its own input example.
+        The version failed its preflight, a server does not start, or it was rolled back (with ``--wait``).
     ConflictError
-        The bytes are not those that were registered, or another machine serves that endpoint.
+        The bytes are not those that were registered, another machine serves that endpoint, or a rollout goes on there.
+    GateError
+        It is to be promoted, and no passed gate report is about its bytes.
     NotFoundError
         There is no such version.
+    UsageError
+        Options contradict each other, or the endpoint would be open to others without a token.
 
     Examples
     --------
-    ``nbmlops deploy delays@champion --as delays --port 8001``
+    ``nbmlops deploy delays/3 --canary 10,50,100 --bake 5m --slo "err<1%,p99<50ms,shift<0.2" --promote``
 
     Plain code
     ----------
@@ -89,38 +123,30 @@ def deploy(
     serve = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", uri, "-p", str(port)]
     subprocess.run(serve, env={**os.environ, "MLFLOW_TRACKING_URI": $tracking})
     """
-    from nbmlops.registry.mlflow import Registry
-    from nbmlops.serving import processes
+    from nbmlops.registry.versions import parse_reference
+    from nbmlops.serving import deploying
 
-    started = time.monotonic()
-    if port is not None and not 0 < port < 65536:
-        raise UsageError(f"There is no port {port}.", "Give one from 1024 to 65535.")
-    version = project.open(Registry).resolve(model)
-    name = check_endpoint_name(as_ or version.name)
-    if dry_run:
-        old = _ours(_servers(project).get(name))
-        return Deployment(name, "", version.name, version.version, 0, old.label if old else "", dry_run=True)
-    with processes.only_one(lock(project, name)):
-        old = _ours(_servers(project).get(name))
-        with _started(project, name, version, old, port) as server:
-            _ledger(project).put_endpoint(name, asdict(server))
-        if old:
-            _end(old)
-    seconds = time.monotonic() - started
-    return Deployment(
-        name, server.url, server.model, server.version, server.pid, old.label if old else "", round(seconds, 3)
+    terms = deploying.Terms(port, workers, address, token, certificate, key, capture)
+    trial = deploying.trial(
+        canary=canary, linear=linear, blue_green=blue_green, shadow=shadow, bake=bake, slo=slo, promote=promote
     )
+    name = as_ or parse_reference(model).name
+    made = deploying.deployed(project, model, name, terms, trial, dry_run=dry_run)
+    if not wait or made.state != "running":
+        return made
+    ended = deploying.awaited(project, name)
+    return replace(made, state=str(ended.rollout["state"]))
 
 
 @verb
 def endpoints(project: Project) -> Rows[Endpoint]:
-    """List the endpoints and whether they answer.
+    """List the endpoints, what answers there, and how it does.
 
     Returns
     -------
     Rows of Endpoint
-        By name; ``status`` is ``answers``, ``silent`` (the process runs but does not
-        answer), ``dead``, or ``elsewhere`` (another machine serves it).
+        By name; ``status`` is ``answers``, ``partly`` (a server of several is missing), ``silent`` (the
+        processes run but do not answer), ``dead``, or ``elsewhere`` (another machine serves it).
 
     Examples
     --------
@@ -132,11 +158,71 @@ def endpoints(project: Project) -> Rows[Endpoint]:
 
     print(urllib.request.urlopen("http://127.0.0.1:5001/ping", timeout=2).status)
     """
-    return Rows(_endpoint(server) for server in _servers(project).values())
+    from nbmlops.ledger.endpoints import Endpoints
+
+    ledger = project.open(Endpoints)
+    found = ledger.found()
+    return Rows(_endpoint(project, wanted, found.get(name, {})) for name, wanted in ledger.wanted().items())
 
 
 @verb
-def predict(project: Project, endpoint: EndpointName, *, data: DataRef, output: str | None = None) -> Predictions:
+def traffic(project: Project, endpoint: EndpointName, weights: Pairs, *, dry_run: bool = False) -> Traffic:
+    """Set how an endpoint's requests are shared between the versions that it serves.
+
+    It takes effect within a second, without a restart. A rollout that goes on there
+    ends: whoever sets weights by hand has taken over.
+
+    Parameters
+    ----------
+    endpoint
+        Its name.
+    weights
+        ``version=percent`` for one of its versions or for both; what is missing to 100 goes to the other one.
+    dry_run
+        Only tell what would be set.
+
+    Returns
+    -------
+    Traffic
+        The weights, and those before.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such endpoint, or it does not serve that version.
+    UsageError
+        The weights are no percentages that add up to 100.
+
+    Examples
+    --------
+    ``nbmlops traffic delays 2=90 3=10``
+
+    Plain code
+    ----------
+    from mlflow.deployments import get_deploy_client
+
+    weights = dict($weights)
+    get_deploy_client("sagemaker").update_endpoint($endpoint, config={"traffic": weights})
+    """
+    from nbmlops.ledger.endpoints import Endpoints
+    from nbmlops.serving import deploying, keeping, processes
+
+    deploying.ours(find_endpoint(project, endpoint))
+    with processes.only_one(keeping.lock(project, endpoint)):
+        wanted = find_endpoint(project, endpoint)
+        previous = {each.version: each.weight for each in wanted.variants}
+        shares = shared(weights, tuple(previous))
+        if not dry_run:
+            ledger = project.open(Endpoints)
+            kept = ledger.want(_with_weights(wanted, shares))
+            ledger.tell(endpoint, keeping.made_so(project, kept).record())
+    return Traffic(endpoint, shares, previous, dry_run)
+
+
+@verb
+def predict(
+    project: Project, endpoint: EndpointName, *, data: DataRef, repeat: int = 1, output: str | None = None
+) -> Predictions:
     """Score a table on an endpoint over HTTP.
 
     Parameters
@@ -145,6 +231,8 @@ def predict(project: Project, endpoint: EndpointName, *, data: DataRef, output: 
         Its name.
     data
         The table: a path, or a DataFrame in a notebook.
+    repeat
+        Score it so many times over, for instance to see how quick the endpoint is, or to give a rollout requests.
     output
         Also write the table here, with the new column ``prediction``; the ending tells the format.
 
@@ -180,20 +268,24 @@ def predict(project: Project, endpoint: EndpointName, *, data: DataRef, output: 
     """
     from nbmlops.serving import client
 
-    server = find_server(project, endpoint)
+    if repeat < 1:
+        raise UsageError(f"A table cannot be scored {repeat} times.", "Give --repeat 1 or more.")
+    wanted = find_endpoint(project, endpoint)
     frame = read_table(project, data)
     _check_scorable(frame, output)
-    _check_reach(server)
+    server = _reachable(project, wanted)
     started = time.monotonic()
-    found = tuple(value for chunk in client.predictions(server, frame) for value in chunk)
+    for _ in range(repeat):
+        found = tuple(value for chunk in client.predictions(server, frame) for value in chunk)
     seconds = time.monotonic() - started
     if output is not None:
         import pandas as pd
 
         write_table(frame.assign(prediction=pd.Series(found, index=frame.index)), project.output(output))
-    rate = round(len(found) / seconds, 1)
+    n_rows = len(found) * repeat
+    live = wanted.champion
     return Predictions(
-        server.endpoint, server.model, server.version, len(found), round(seconds, 4), rate, found, output or ""
+        endpoint, live.model, live.version, n_rows, round(seconds, 4), round(n_rows / seconds, 1), found, output or ""
     )
 
 
@@ -234,33 +326,77 @@ def undeploy(project: Project, endpoint: EndpointName, *, dry_run: bool = False)
         if "mlflow.pyfunc.scoring_server.app:app" in (process.info["cmdline"] or []):
             process.terminate()
     """
-    from nbmlops.serving import processes
+    from nbmlops.ledger.endpoints import Endpoints
+    from nbmlops.serving import deploying, keeping, processes
 
-    find_server(project, endpoint)
-    with processes.only_one(lock(project, endpoint)):
-        server = find_server(project, endpoint)
-        _ours(server)
+    deploying.ours(find_endpoint(project, endpoint))
+    with processes.only_one(keeping.lock(project, endpoint)):
+        wanted, ledger = find_endpoint(project, endpoint), project.open(Endpoints)
+        url = deploying.url_of(wanted, ledger.found()[endpoint].get("port", 0))
         if not dry_run:
-            _end(server)
-            _ledger(project).remove_endpoint(endpoint)
-            shutil.rmtree(_folder(project, endpoint), ignore_errors=True)
-    return Undeployment(endpoint, server.url, server.model, server.version, dry_run)
+            ledger.forget(endpoint)
+            keeping.ended(project, endpoint)
+    return Undeployment(endpoint, url, wanted.champion.model, wanted.champion.version, dry_run)
 
 
-def find_server(project: Project, endpoint: str) -> Server:
-    """Find the server behind an endpoint.
+def find_endpoint(project: Project, endpoint: str) -> "Wanted":
+    """Find an endpoint that is wanted.
 
     Raises
     ------
     NotFoundError
-        There is no such endpoint; the hint names the nearest.
+        There is none of that name; the hint names the nearest.
     """
-    known = _servers(project)
+    from nbmlops.ledger.endpoints import Endpoints
+
+    known = project.open(Endpoints).wanted()
     if endpoint not in known:
         raise NotFoundError(
             f"There is no endpoint {endpoint!r}.", nearest(endpoint, known) or "Make one: `deploy MODEL`"
         )
     return known[endpoint]
+
+
+def shared(weights: Mapping[str, Any], versions: tuple[str, ...]) -> dict[str, float]:
+    """Complete the weights of an endpoint's versions, in percent.
+
+    Raises
+    ------
+    NotFoundError
+        One is of a version that is not served.
+    UsageError
+        One is no percentage, or they do not add up to 100.
+
+    Examples
+    --------
+    >>> shared({"3": "10"}, ("2", "3"))
+    {'2': 90.0, '3': 10.0}
+    """
+    given = {version.rpartition("/")[2]: _percent(version, value) for version, value in weights.items()}
+    if unknown := [version for version in given if version not in versions]:
+        served = f"It serves {' and '.join(versions)}."
+        raise NotFoundError(f"The endpoint does not serve version {unknown[0]}.", served)
+    missing = [version for version in versions if version not in given]
+    if len(missing) == 1:
+        given[missing[0]] = 100.0 - sum(given.values())
+    if abs(sum(given.values()) - 100.0) > 1e-6 or min(given.values()) < 0:
+        raise UsageError(f"The weights add up to {sum(given.values()):g}, not to 100.", "Write them as 2=90 3=10.")
+    return {version: given.get(version, 0.0) for version in versions}
+
+
+def _percent(version: str, value: Any) -> float:
+    try:
+        return float(str(value).removesuffix("%"))
+    except ValueError:
+        raise UsageError(f"The weight of {version} is {value!r}, no percentage.", "Write it as 2=90 3=10.") from None
+
+
+def _with_weights(wanted: "Wanted", shares: Mapping[str, float]) -> "Wanted":
+    variants = tuple(replace(each, weight=shares[each.version]) for each in wanted.variants)
+    over = {**wanted.rollout, "state": "aborted", "reason": "weights were set by hand"}
+    return replace(
+        wanted, variants=variants, rollout=over if wanted.rollout.get("state") == "running" else wanted.rollout
+    )
 
 
 def _check_scorable(frame: "pd.DataFrame", output: str | None) -> None:
@@ -273,117 +409,111 @@ def _check_scorable(frame: "pd.DataFrame", output: str | None) -> None:
             raise ConflictError("The table has a column 'prediction' already.", "Rename it, or leave --output out.")
 
 
-def _check_reach(server: Server) -> None:
-    from nbmlops.serving import client, processes
+def server_of(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> "Server":
+    """Say where an endpoint answers, and what it asks for."""
+    from nbmlops.secrets import resolved
+    from nbmlops.serving import client, deploying
 
-    if server.host != socket.gethostname():
-        where = f"{server.endpoint} is served by {server.host}, on that machine alone."
-        raise StoreError(where, f"Run this on {server.host}.")
-    if not processes.is_alive(server.pid, server.pid_started):
+    token = resolved(wanted.token, project.root) if wanted.token else ""
+    certificate = str(project.path(wanted.certificate)) if wanted.certificate else ""
+    url = deploying.url_of(wanted, found.get("port", 0))
+    return client.Server(wanted.name, url, _again(wanted), token, certificate)
+
+
+def _again(wanted: "Wanted") -> str:
+    """Word the command that starts an endpoint again."""
+    import shlex
+
+    live = wanted.champion
+    named = "" if wanted.name == live.model else f" --as {shlex.quote(wanted.name)}"
+    return f"deploy {shlex.quote(live.label)}{named}"
+
+
+def _reachable(project: Project, wanted: "Wanted") -> "Server":
+    import socket
+
+    from nbmlops.ledger.endpoints import Endpoints
+    from nbmlops.serving import client
+
+    server = server_of(project, wanted, project.open(Endpoints).found().get(wanted.name, {}))
+    if wanted.host != socket.gethostname():
+        where = f"{wanted.name} is served by {wanted.host}, on that machine alone."
+        raise StoreError(where, f"Run this on {wanted.host}.")
+    if not _running(project, wanted):
         raise client.unreachable(server, "its process is gone")
-
-
-@contextlib.contextmanager
-def _started(
-    project: Project, name: str, version: "ModelVersion", old: Server | None, port: int | None
-) -> Iterator[Server]:
-    """Start a new server from a verified copy; what goes wrong from here on ends it and removes its folder."""
-    from nbmlops.registry.loader import verified_copy
-    from nbmlops.serving import processes
-
-    folder = _folder(project, name) / f"{version.version}-{secrets.token_hex(4)}"
-    try:
-        folder.mkdir(parents=True, mode=0o700)
-        (folder / "model").mkdir(mode=0o700)
-        copied = verified_copy(project, version, into=folder / "model")
-        project.notify(f"Starting a server for {version.label} …")
-        ready = processes.start(folder, _spec(name, version, copied, old, port), folder.parent / "server.log")
-    except BaseException as exc:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(exc, OSError):
-            raise StoreError(f"No server can be started in {folder}: {exc.strerror}.", "Check the disk.") from exc
-        raise
-    server = Server(
-        endpoint=name,
-        model=version.name,
-        version=version.version,
-        host=socket.gethostname(),
-        port=ready.port,
-        pid=ready.pid,
-        pid_started=ready.pid_started,
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-        folder=str(folder),
-    )
-    try:
-        yield server
-    except BaseException:
-        _end(server)
-        raise
-
-
-def _spec(name: str, version: "ModelVersion", copied: Path, old: Server | None, port: int | None) -> ServerSpec:
-    from nbmlops.serving import processes
-
-    keeps_port = old is not None and port in (None, old.port)
-    can_hand_over = old is not None and keeps_port and processes.is_alive(old.pid, old.pid_started)
-    return ServerSpec(
-        endpoint=name,
-        model=version.label,
-        path=str(copied),
-        port=port or (old.port if old else 0),
-        port_is_required=port is not None,
-        door=f"../{Path(old.folder).name}/door" if old and can_hand_over else "",
-        starter=os.getpid(),
-    )
-
-
-def _end(server: Server) -> None:
-    from nbmlops.serving import processes
-
-    processes.stop(server.pid, server.pid_started)
-    shutil.rmtree(server.folder, ignore_errors=True)
-
-
-def _servers(project: Project) -> dict[str, Server]:
-    return {record["endpoint"]: Server(**record) for record in _ledger(project).endpoints()}
-
-
-def _ours(server: Server | None) -> Server | None:
-    """Give a server back when this machine may act on it."""
-    if server is not None and server.host != socket.gethostname():
-        raise ConflictError(
-            f"{server.host} serves the endpoint {server.endpoint}; only that machine can change it.",
-            f"Run this on {server.host}, or choose another name: --as NAME",
-        )
     return server
 
 
-def _endpoint(server: Server) -> Endpoint:
+def _running(project: Project, wanted: "Wanted") -> list[int]:
+    """List the servers of an endpoint that run on this machine, by their process ids."""
+    from nbmlops.serving import keeping, processes
+    from nbmlops.serving.instructions import WORKERS
+
+    folders = sorted((keeping.folder_of(project, wanted.name) / WORKERS).glob("*"))
+    return [found.pid for folder in folders if (found := processes.living(folder))]
+
+
+def _endpoint(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> Endpoint:
+    from nbmlops.serving import deploying
+
+    status, pids = _status(project, wanted, found)
     return Endpoint(
-        server.endpoint, server.url, server.model, server.version, _status(server), server.pid, server.since
+        name=wanted.name,
+        url=deploying.url_of(wanted, found.get("port", 0)),
+        model=wanted.champion.model,
+        version=wanted.champion.version,
+        status=status,
+        traffic=_traffic(project, wanted, found),
+        follows=wanted.follows,
+        rollout=_rollout_words(wanted.rollout),
+        since=wanted.since,
+        pids=tuple(pids),
+        trouble=found.get("trouble", ""),
     )
 
 
-def _status(server: Server) -> str:
-    from nbmlops.serving import client, processes
+def _status(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> tuple[str, list[int]]:
+    import socket
 
-    if server.host != socket.gethostname():
-        return "elsewhere"
-    if not processes.is_alive(server.pid, server.pid_started):
-        return "dead"
-    return "answers" if client.answers(server) else "silent"
+    from nbmlops.serving import client
 
-
-def _folder(project: Project, name: str) -> Path:
-    return project.state("endpoints", name)
-
-
-def lock(project: Project, name: str) -> Path:
-    """Name the lock that a change of an endpoint holds."""
-    return project.state("endpoint-locks", name)
+    if wanted.host != socket.gethostname():
+        return "elsewhere", []
+    pids = _running(project, wanted)
+    if not pids:
+        return "dead", []
+    if not client.answers(server_of(project, wanted, found)):
+        return "silent", pids
+    return "answers" if len(pids) >= wanted.workers else "partly", pids
 
 
-def _ledger(project: Project) -> Any:
-    from nbmlops.ledger.database import Ledger
+def _traffic(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> tuple[Share, ...]:
+    from nbmlops.serving import rolling
 
-    return project.open(Ledger)
+    forms = dict(each.split(" ", 1) for each in found.get("forms", ()))
+    counts = rolling.counted(project, wanted.name)
+    shares = []
+    for each in wanted.variants:
+        window = counts.get(each.label)
+        p99 = window.quantile_s(0.99) if window and window.n_requests else None
+        shares.append(
+            Share(
+                model=each.model,
+                version=each.version,
+                role=each.role,
+                weight=each.weight,
+                form=forms.get(each.label, ""),
+                n_requests=window.n_requests if window else 0,
+                n_errors=window.n_errors if window else 0,
+                latency_p99_ms=round(p99 * 1000, 3) if p99 is not None else None,
+            )
+        )
+    return tuple(shares)
+
+
+def _rollout_words(rollout: Mapping[str, Any]) -> str:
+    if not rollout:
+        return ""
+    state = str(rollout["state"]).replace("_", " ")
+    reason = f": {rollout['reason']}" if rollout.get("reason") else ""
+    return f"{rollout['challenger']} {state}{reason}"

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from nbmlops import background
 from nbmlops.agent.control import agent as agent_verb
 from nbmlops.agent.launching import Launcher, run_words
 from nbmlops.agent.loop import serve
@@ -23,7 +24,7 @@ from nbmlops.errors import ConflictError, UsageError
 from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.schedules import FAILED, FINISHED, QUEUED, SKIPPED, STARTED, Firing, Seen
 from nbmlops.ledger.steps import Steps
-from nbmlops.pipelines import background, jobs
+from nbmlops.pipelines import jobs
 from nbmlops.project import STATE, Project
 from tests.agent.stage import HOURLY, Hands, Stage
 

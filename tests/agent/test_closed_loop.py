@@ -19,10 +19,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
+from nbmlops import background
 from nbmlops.agent.launching import Launcher
 from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.schedules import FAILED, FINISHED, Firing, Schedules
-from nbmlops.pipelines import background, jobs
+from nbmlops.pipelines import jobs
 from nbmlops.project import STATE, Project
 from nbmlops.registry.mlflow import Registry
 from nbmlops.surfaces.python import Operations

@@ -14,9 +14,10 @@ import mlflow
 import nbformat
 import pytest
 
+from nbmlops import background
 from nbmlops.errors import NbmlopsError
 from nbmlops.ledger.database import Ledger
-from nbmlops.pipelines import background, jobs
+from nbmlops.pipelines import jobs
 from nbmlops.project import Project
 from tests.pipelines.test_warm import start_server
 

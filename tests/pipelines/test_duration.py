@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbmlops.duration import LONGEST_S, duration_s, spoken
 from nbmlops.errors import UsageError
-from nbmlops.pipelines.duration import LONGEST_S, duration_s, spoken
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbmlops import errors, secrets
+from nbmlops.duration import spoken
 from nbmlops.errors import CellError, KernelError, NbmlopsError
-from nbmlops.pipelines.duration import spoken
 from nbmlops.pipelines.executors import FUNCTION, PYTHON, StepEnd
 from nbmlops.pipelines.flow.declared import Step
 from nbmlops.pipelines.flow.function import spelled

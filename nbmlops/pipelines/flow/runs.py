@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from nbmlops.pipelines.duration import spoken
+from nbmlops.duration import spoken
 from nbmlops.pipelines.flow.ingredients import listed
 from nbmlops.verb import MACHINE_ONLY, Result
 

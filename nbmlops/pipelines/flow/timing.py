@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbmlops.duration import duration_s
 from nbmlops.errors import NotFoundError, UsageError, nearest
-from nbmlops.pipelines.duration import duration_s
 from nbmlops.pipelines.flow.problems import Notes, Place, refuse
 from nbmlops.project import Settings
 

@@ -1,0 +1,208 @@
+"""The endpoints as the ledger keeps them: what is wanted, what a machine has made of it, how models are served.
+
+Verbs write what is wanted; the machine that serves an endpoint makes it so, and tells what it found. Who changes
+what is wanted names the revision that it has read: of two at once, the second one is told.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from nbmlops.errors import ConflictError, NotFoundError
+from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.tables import ENDPOINTS, FORMS
+from nbmlops.project import Project
+
+CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model version behind an endpoint: `weight` is its share of the answers, in percent.
+
+    A shadow answers nobody: what it says is compared with what was answered.
+    """
+
+    model: str
+    version: str
+    digest: str
+    weight: float = 100.0
+    role: str = CHAMPION
+
+    @property
+    def label(self) -> str:
+        """The reference that means exactly this version."""
+        return f"{self.model}/{self.version}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An endpoint as it is to be.
+
+    `follows` is ``name@alias`` where the endpoint goes with an alias. `port` 0 is any free one, and
+    `token`, `certificate` and `key` are references or paths, never values. `capture` is empty where
+    nothing is captured; `rollout` is the record of the one that goes on, or went on last.
+    """
+
+    name: str
+    host: str
+    variants: tuple[Variant, ...]
+    follows: str = ""
+    address: str = "127.0.0.1"
+    port: int = 0
+    workers: int = 1
+    token: str = ""
+    certificate: str = ""
+    key: str = ""
+    capture: Mapping[str, Any] = field(default_factory=dict)
+    rollout: Mapping[str, Any] = field(default_factory=dict)
+    since: str = ""
+    revision: int = 0
+
+    @property
+    def champion(self) -> Variant:
+        """The version that answers unless another one has a share."""
+        return next(each for each in self.variants if each.role == CHAMPION)
+
+    @property
+    def challenger(self) -> Variant | None:
+        """The version that is tried beside the champion, if one is."""
+        return next((each for each in self.variants if each.role != CHAMPION), None)
+
+    def record(self) -> dict[str, Any]:
+        """Give it as JSON has it."""
+        return {name: value for name, value in asdict(self).items() if name != "revision"}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any], revision: int) -> Self:
+        """Read it back."""
+        variants = tuple(Variant(**each) for each in record["variants"])
+        return cls(**{**record, "variants": variants, "revision": revision})
+
+
+def alone(wanted: Wanted, rollout: Mapping[str, Any]) -> Wanted:
+    """Have an endpoint's champion answer alone, with what became of its rollout."""
+    return replace(wanted, variants=(replace(wanted.champion, weight=100.0),), rollout=rollout)
+
+
+class Endpoints:
+    """The tables of endpoints and of forms."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        """Open the tables in the project's ledger."""
+        return cls(project.open(Ledger))
+
+    # ------------------------------------------------------------------- wanted
+    def wanted(self) -> dict[str, Wanted]:
+        """Give the endpoints that are wanted, by name."""
+        with self._ledger.reading() as connection:
+            rows = connection.execute(sa.select(ENDPOINTS).order_by(ENDPOINTS.c.name))
+            return {row.name: Wanted.of_record(row.record, row.revision) for row in rows}
+
+    def want(self, wanted: Wanted) -> Wanted:
+        """Want an endpoint so, in place of the revision that was read; revision 0 is one that was not there.
+
+        Raises
+        ------
+        ConflictError
+            Somebody else has changed it meanwhile.
+        """
+        now = replace(wanted, revision=wanted.revision + 1)
+        with self._ledger.writing() as connection:
+            known = connection.scalar(sa.select(ENDPOINTS.c.revision).where(ENDPOINTS.c.name == wanted.name))
+            if (known or 0) != wanted.revision:
+                raise ConflictError(
+                    f"The endpoint {wanted.name} was changed by somebody else meanwhile.",
+                    "Look at it, and try again: `endpoints`",
+                )
+            values = {"revision": now.revision, "record": now.record()}
+            if known is None:
+                connection.execute(ENDPOINTS.insert().values(name=wanted.name, found={}, **values))
+            else:
+                connection.execute(ENDPOINTS.update().where(ENDPOINTS.c.name == wanted.name).values(**values))
+        return now
+
+    def forget(self, name: str) -> None:
+        """Want an endpoint no longer."""
+        with self._ledger.writing() as connection:
+            connection.execute(ENDPOINTS.delete().where(ENDPOINTS.c.name == name))
+
+    def point(self, followed: str, version: str, digest: str) -> tuple[str, ...]:
+        """Have the endpoints that follow an alias, ``name@alias``, answer with a version; give their names.
+
+        A rollout that goes on there is over: what is promoted or rolled back by hand is what is wanted.
+        """
+        moved = []
+        for wanted in self.wanted().values():
+            if wanted.follows != followed or (wanted.champion.version == version and wanted.challenger is None):
+                continue
+            live = Variant(wanted.champion.model, version, digest)
+            over = {**wanted.rollout, "state": "aborted", "reason": f"{followed} is version {version} now"}
+            rollout = over if wanted.challenger else wanted.rollout
+            self.want(replace(wanted, variants=(live,), rollout=rollout))
+            moved.append(wanted.name)
+        return tuple(moved)
+
+    def abort(self, followed: str, reason: str) -> tuple[str, ...]:
+        """End the rollouts of the endpoints that follow an alias: their champions answer alone; give their names."""
+        ended = []
+        for wanted in self.wanted().values():
+            if wanted.follows == followed and wanted.rollout.get("state") == "running":
+                self.want(alone(wanted, {**wanted.rollout, "state": "aborted", "reason": reason}))
+                ended.append(wanted.name)
+        return tuple(ended)
+
+    # -------------------------------------------------------------------- found
+    def found(self) -> dict[str, dict[str, Any]]:
+        """Give what the machines told of their endpoints, by name."""
+        with self._ledger.reading() as connection:
+            rows = connection.execute(sa.select(ENDPOINTS.c.name, ENDPOINTS.c.found))
+            return {row.name: dict(row.found) for row in rows}
+
+    def tell(self, name: str, found: Mapping[str, Any]) -> None:
+        """Keep what is, beside what is wanted."""
+        with self._ledger.writing() as connection:
+            connection.execute(ENDPOINTS.update().where(ENDPOINTS.c.name == name).values(found=dict(found)))
+
+    # -------------------------------------------------------------------- forms
+    def put_form(self, digest: str, record: Mapping[str, Any], compiled: bytes | None) -> dict[str, Any]:
+        """Keep how a model's bytes are served, in place of what was known; gives the record as it is kept."""
+        kept = {**record, "sha256": hashlib.sha256(compiled).hexdigest() if compiled else ""}
+        with self._ledger.writing() as connection:
+            connection.execute(FORMS.delete().where(FORMS.c.digest == digest))
+            connection.execute(FORMS.insert().values(digest=digest, record=kept, compiled=compiled))
+        return kept
+
+    def form(self, digest: str) -> dict[str, Any] | None:
+        """Tell how a model's bytes are served; None where that was never looked at."""
+        with self._ledger.reading() as connection:
+            return connection.scalar(sa.select(FORMS.c.record).where(FORMS.c.digest == digest))
+
+    def compiled(self, digest: str) -> bytes:
+        """Give the compiled form of a model's bytes, checked.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        ConflictError
+            Its bytes are not those that were kept.
+        """
+        query = sa.select(FORMS.c.record, FORMS.c.compiled).where(FORMS.c.digest == digest)
+        with self._ledger.reading() as connection:
+            row = connection.execute(query).first()
+        if row is None or row.compiled is None:
+            raise NotFoundError(f"There is no compiled form of the model with digest {digest[:12]}.")
+        if hashlib.sha256(row.compiled).hexdigest() != row.record["sha256"]:
+            raise ConflictError(
+                f"The compiled form of the model with digest {digest[:12]} is not what was kept.",
+                "Find out who can write to the ledger's database; then register the model again.",
+            )
+        return bytes(row.compiled)

@@ -1,0 +1,303 @@
+"""What is made what is wanted: the processes and files of this machine's endpoints, whoever asks for it.
+
+A verb calls this for the endpoint that it changes, the agent for all of them again and again; one at a time does it,
+under the endpoint's lock. All state is in files and in the ledger: whoever did it last may be dead.
+"""
+
+import hashlib
+import json
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbmlops.errors import DeployError
+from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
+from nbmlops.project import Project
+from nbmlops.registry.forms import COMPILED as COMPILED_FORM
+from nbmlops.registry.forms import Form
+from nbmlops.secrets import resolved
+from nbmlops.serving import processes
+from nbmlops.serving.instructions import (
+    COMPILED,
+    FACTS,
+    FILE,
+    LOG,
+    MODEL,
+    VARIANTS,
+    WORKERS,
+    Instructions,
+    Ready,
+    ServedVariant,
+    replace_file,
+)
+from nbmlops.serving.preflight import Preflight
+from nbmlops.serving.wire import socket_name
+
+FOLLOW_S = 60.0  # in which workers must have taken over what they are told
+LOOK_S = 0.01
+
+
+def folder_of(project: Project, name: str) -> Path:
+    """Name the folder of an endpoint."""
+    return project.state("endpoints", name)
+
+
+def lock(project: Project, name: str) -> Path:
+    """Name the lock that a change of an endpoint holds."""
+    return project.state("endpoint-locks", name)
+
+
+# ------------------------------------------------------------------------ a version
+def place_of(folder: Path, variant: Variant) -> Path:
+    """Name the folder of a version's files: the same bytes have the same one."""
+    return folder / VARIANTS / f"{variant.version}-{variant.digest[:12]}"
+
+
+def prepared(project: Project, folder: Path, variant: Variant, n_processes: int) -> Preflight:
+    """Bring a version's files here and have it pass its preflight in a clean process, unless that was done.
+
+    Raises
+    ------
+    DeployError
+        It failed; the message says what. Nothing of it is left.
+    ConflictError
+        Its bytes are not those that were registered.
+    """
+    place = place_of(folder, variant)
+    if (place / "preflight.json").exists() and (found := Preflight.read(place)).passed:
+        return found
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        place.mkdir(parents=True, mode=0o700)
+        form = _fetched(project, place, variant)
+        replace_file(place / FACTS, form.record())
+        found = _proven(folder, place, variant, form, n_processes)
+        if not found.passed:
+            raise DeployError(
+                f"{variant.label} failed its preflight, so what is live stays: {found.failures}.",
+                f"Read {folder / LOG}",
+            )
+    except BaseException:
+        _stop_model(place)
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    return found
+
+
+def _fetched(project: Project, place: Path, variant: Variant) -> Form:
+    """Copy what is served into a version's folder: the compiled form out of the ledger, or the checked bytes."""
+    ledger = project.open(Endpoints)
+    record = ledger.form(variant.digest)
+    form = Form.of_record(record) if record else Form("pyfunc")
+    if form.kind == COMPILED_FORM:
+        (place / COMPILED).write_bytes(ledger.compiled(variant.digest))
+        return form
+    from nbmlops.registry.loader import verified_copy
+
+    (place / "copy").mkdir(mode=0o700)
+    verified_copy(project, variant.label, into=place / "copy").rename(place / MODEL)
+    return form
+
+
+def _proven(folder: Path, place: Path, variant: Variant, form: Form, n_processes: int) -> Preflight:
+    log = folder / LOG
+    if form.kind == COMPILED_FORM:
+        already = _size(log)
+        process = processes.start(processes.PREFLIGHT, [str(place)], log)
+        if process.wait(processes.START_TIMEOUT_S) or not (place / "preflight.json").exists():
+            raise DeployError(f"{variant.label} failed its preflight: {processes.said(log, already)}", f"Read {log}")
+        return Preflight.read(place)
+    try:
+        _start_model(folder, place, variant, n_processes)
+    except DeployError:
+        if not (place / "preflight.json").exists():
+            raise
+    return Preflight.read(place)
+
+
+def _start_model(folder: Path, place: Path, variant: Variant, n_processes: int) -> None:
+    """Start the processes of a model that is not compiled, and wait until they answer."""
+    log = folder / LOG
+    already = _size(log)
+    process = processes.start(processes.MODEL_PROCESS, [str(place), str(n_processes)], log)
+    processes.ready(process, place, f"The model process of {variant.label}", log, already)
+
+
+def _stop_model(place: Path) -> None:
+    if (place / FACTS).exists() and (told := processes.living(place)):
+        processes.stop(told.pid, told.pid_started)
+
+
+# ---------------------------------------------------------------------- an endpoint
+@dataclass(frozen=True)
+class Found:
+    """What is of an endpoint on this machine, as the ledger keeps it beside what is wanted."""
+
+    port: int = 0
+    pids: tuple[int, ...] = ()
+    revision: int = 0
+    trouble: str = ""
+    forms: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Give it as JSON has it."""
+        return {**vars(self), "pids": list(self.pids), "forms": list(self.forms)}
+
+
+def made_so(project: Project, wanted: Wanted) -> Found:
+    """Have an endpoint be as it is wanted: versions proven, told to its workers, all of them running.
+
+    Whoever calls holds the endpoint's lock.
+
+    Raises
+    ------
+    DeployError
+        A version failed its preflight, or a worker does not start: what was live is as it was.
+    """
+    folder = folder_of(project, wanted.name)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for variant in wanted.variants:
+        prepared(project, folder, variant, wanted.workers)
+    served = [_served(folder, variant, wanted) for variant in wanted.variants]
+    told = _instructions(project, folder, wanted, served)
+    if not (folder / FILE).exists() or Instructions.read(folder) != told:
+        told.write(folder)
+    workers = [_worker(folder, wanted, number) for number in range(wanted.workers)]
+    _follow(folder, wanted)
+    _retire(folder, wanted)
+    return Found(
+        port=workers[0].port,
+        pids=tuple(worker.pid for worker in workers),
+        revision=wanted.revision,
+        forms=tuple(f"{each.label} {each.form}" for each in served),
+    )
+
+
+def _served(folder: Path, variant: Variant, wanted: Wanted) -> ServedVariant:
+    """Say how workers serve a version; its model processes are started again where they are gone."""
+    place = place_of(folder, variant)
+    form = Form.of_record(json.loads((place / FACTS).read_bytes()))
+    relative = str(place.relative_to(folder))
+    if form.kind == COMPILED_FORM:
+        return ServedVariant(variant.label, variant.role, variant.weight, relative, form.kind)
+    if not processes.living(place):
+        _start_model(folder, place, variant, wanted.workers)
+    sockets = tuple(f"{relative}/{socket_name(child)}" for child in range(wanted.workers))
+    return ServedVariant(variant.label, variant.role, variant.weight, relative, form.kind, sockets)
+
+
+def _instructions(project: Project, folder: Path, wanted: Wanted, served: list[ServedVariant]) -> Instructions:
+    token = resolved(wanted.token) if wanted.token else ""
+    return Instructions(
+        endpoint=wanted.name,
+        revision=wanted.revision,
+        model=wanted.champion.model,
+        variants=tuple(served),
+        address=wanted.address,
+        port=wanted.port or _last_port(folder),
+        port_is_required=bool(wanted.port),
+        token=hashlib.sha256(token.encode()).hexdigest() if token else "",
+        certificate=str(project.path(wanted.certificate)) if wanted.certificate else "",
+        key=str(project.path(wanted.key)) if wanted.key else "",
+        capture=wanted.capture,
+    )
+
+
+def _last_port(folder: Path) -> int:
+    """Give the port that the endpoint had, so that a worker which is started again is found where it was."""
+    told = [Ready.read(own) for own in sorted((folder / WORKERS).glob("*"))]
+    return next((each.port for each in told if each), 0)
+
+
+def _worker(folder: Path, wanted: Wanted, number: int) -> Ready:
+    """Find a worker, or start it."""
+    own, log = folder / WORKERS / str(number), folder / LOG
+    own.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if found := processes.living(own):
+        return found
+    already = _size(log)
+    process = processes.start(processes.WORKER, [str(folder), str(number)], log)
+    return processes.ready(process, own, f"A server of {wanted.name}", log, already)
+
+
+def _follow(folder: Path, wanted: Wanted) -> None:
+    """Wait until every worker does what it is told; end those that are too many."""
+    deadline = time.monotonic() + FOLLOW_S
+    for own in sorted((folder / WORKERS).glob("*")):
+        if int(own.name) >= wanted.workers:
+            stop_worker(own)
+            continue
+        while (found := processes.living(own)) and found.revision != wanted.revision:
+            if found.trouble:
+                trouble = f"A server of {wanted.name} cannot serve this: {found.trouble}"
+                raise DeployError(trouble, f"Read {folder / LOG}")
+            if time.monotonic() > deadline:
+                raise DeployError(f"A server of {wanted.name} does not follow.", f"Read {folder / LOG}")
+            time.sleep(LOOK_S)
+
+
+def stop_worker(own: Path) -> None:
+    """End a worker, which finishes what it has."""
+    if found := processes.living(own):
+        processes.stop(found.pid, found.pid_started)
+    shutil.rmtree(own, ignore_errors=True)
+
+
+def _retire(folder: Path, wanted: Wanted) -> None:
+    """End the model processes, and remove the files, of versions that are served no longer."""
+    kept = {place_of(folder, variant) for variant in wanted.variants}
+    for place in (folder / VARIANTS).glob("*"):
+        if place not in kept:
+            _stop_model(place)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def ended(project: Project, name: str) -> None:
+    """End all of an endpoint that is wanted no longer: workers finish what they have, then models and files go."""
+    folder = folder_of(project, name)
+    for own in sorted((folder / WORKERS).glob("*")):
+        stop_worker(own)
+    for place in (folder / VARIANTS).glob("*"):
+        _stop_model(place)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+# ------------------------------------------------------------------- all endpoints
+def is_level(project: Project, wanted: Wanted) -> bool:
+    """Say whether all that an endpoint needs is there; looks at processes and files alone, quickly."""
+    folder = folder_of(project, wanted.name)
+    workers = [processes.living(folder / WORKERS / str(number)) for number in range(wanted.workers)]
+    models = [place_of(folder, variant) for variant in wanted.variants]
+    return all(worker and worker.revision == wanted.revision for worker in workers) and all(
+        not (place / MODEL).exists() or processes.living(place) for place in models
+    )
+
+
+def of_this_machine(project: Project) -> Iterator[Wanted]:
+    """Give the endpoints that this machine serves."""
+    here = socket.gethostname()
+    return (each for each in project.open(Endpoints).wanted().values() if each.host == here)
+
+
+def owned(project: Project) -> set[int]:
+    """List the processes of this machine that an endpoint owns."""
+    pids = set()
+    for wanted in of_this_machine(project):
+        folder = folder_of(project, wanted.name)
+        places = [folder / WORKERS / str(number) for number in range(wanted.workers)]
+        places += [place_of(folder, variant) for variant in wanted.variants]
+        pids |= {told.pid for place in places if (told := processes.living(place))}
+    return pids
+
+
+def endpoint_of(project: Project, server: processes.Running) -> str:
+    """Name the endpoint in whose folder a process works."""
+    return Path(server.folder).relative_to(folder_of(project, "x").parent).parts[0]
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0

@@ -1,0 +1,120 @@
+"""A rollout taken on: what the servers counted is judged, and what comes of it is wanted."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nbmlops.errors import ConflictError
+from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.endpoints import CHALLENGER, CHAMPION, SHADOW, Endpoints, Variant, Wanted, alone
+from nbmlops.ledger.events import Draft
+from nbmlops.project import Project
+from nbmlops.scrub import scrub
+from nbmlops.serving.counters import Window, summed
+from nbmlops.serving.instructions import COUNTERS, WORKERS
+from nbmlops.serving.keeping import folder_of
+from nbmlops.serving.rollout import Plan, Rollout, advanced, assessed
+from nbmlops.strict_json import plain
+
+RUNNING, DONE, ROLLED_BACK = "running", "done", "rolled_back"
+
+
+def counted(project: Project, name: str) -> dict[str, Window]:
+    """Give what the servers of an endpoint on this machine have counted, by version."""
+    return summed(sorted((folder_of(project, name) / WORKERS).glob(f"*/{COUNTERS}")))
+
+
+def begun(
+    wanted: Wanted, challenger: Variant, plan: Plan, *, slo: str, promote: bool, counts: Mapping[str, Window]
+) -> Wanted:
+    """Have a version tried beside an endpoint's champion."""
+    rollout = Rollout.begun(
+        plan,
+        endpoint=wanted.name,
+        challenger=challenger.label,
+        champion=wanted.champion.label,
+        slo=slo,
+        now=datetime.now(UTC),
+        counts=counts,
+        promote=promote,
+    )
+    tried = replace(challenger, role=CHALLENGER)
+    return _weighted(replace(wanted, variants=(wanted.champion, tried)), rollout)
+
+
+def rolled(project: Project, wanted: Wanted) -> Wanted | None:
+    """Take an endpoint's rollout on; gives what is wanted from now on, None where nothing has changed.
+
+    A version that broke its limits is taken back, whatever its step was; one that passed the last step
+    answers alone. Either is an event.
+    """
+    rollout = Rollout.of(wanted.rollout)
+    counts, now = counted(project, wanted.name), datetime.now(UTC)
+    verdict = assessed(rollout, counts, now)
+    after = advanced(rollout, verdict, now, counts)
+    if after is rollout:
+        return None
+    if after.state == RUNNING:
+        changed = _weighted(wanted, after)
+    elif after.state == DONE:
+        live = replace(_challenger(wanted), weight=100.0, role=CHAMPION)
+        changed = replace(wanted, variants=(live,), rollout=after.record())
+    else:
+        changed = alone(wanted, after.record())
+    kept = project.open(Endpoints).want(changed)
+    _tell(project, wanted.name, after, verdict)
+    if after.state == DONE and after.promote:
+        _promote(project, after)
+    return kept
+
+
+def _weighted(wanted: Wanted, rollout: Rollout) -> Wanted:
+    """Set the weights that belong to a rollout's step."""
+    weight = rollout.weight
+    role = SHADOW if rollout.strategy == "shadow" else CHALLENGER
+    champion = replace(wanted.champion, weight=100.0 - weight)
+    challenger = replace(_challenger(wanted), weight=weight, role=role)
+    return replace(wanted, variants=(champion, challenger), rollout=rollout.record())
+
+
+def _challenger(wanted: Wanted) -> Variant:
+    challenger = wanted.challenger
+    if challenger is None:
+        raise ConflictError(f"The endpoint {wanted.name} has no version that is tried.", "See what it has: `endpoints`")
+    return challenger
+
+
+def _tell(project: Project, name: str, rollout: Rollout, verdict: Any) -> None:
+    """Leave an event: every step of a rollout is one, and its end with the reason."""
+    result = {"rollout": rollout.record(), "verdict": plain(verdict)}
+    outcome = "DeployError" if rollout.state == ROLLED_BACK else "ok"
+    draft = Draft(
+        verb="rollout",
+        subject=f"endpoint/{name}",
+        surface=project.surface,
+        by_human=False,
+        outcome=outcome,
+        result=scrub(plain(result)),
+    )
+    project.open(Ledger).append(draft)
+
+
+def _promote(project: Project, rollout: Rollout) -> None:
+    """Point the alias that the endpoint follows at the version that passed, by the very command a person would type."""
+    words = ["promote", rollout.challenger, "--reason", f"rollout on {rollout.endpoint}: {rollout.reason}"]
+    with (Path(folder_of(project, rollout.endpoint)) / "promote.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "nbmlops.surfaces.cli", *words],
+            cwd=project.root,
+            env={**os.environ, "NBMLOPS_PROJECT": str(project.root)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            close_fds=True,
+            start_new_session=True,
+        )

@@ -1,0 +1,378 @@
+"""What a worker answers: the raw ASGI application, and what it serves at the moment. No process, no file that changes.
+
+Every answer names the model version that gave it in a header, and each request its id.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import time
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from nbmlops.errors import KernelError, NbmlopsError, NotFoundError, UsageError, nearest
+from nbmlops.serving.capture.writing import Capture
+from nbmlops.serving.counters import Tally
+from nbmlops.serving.instructions import Bounds, Instructions
+from nbmlops.serving.protocols import invocations, open_inference
+from nbmlops.serving.protocols.refusals import Answer, TooLargeError, refusal, refused
+from nbmlops.serving.protocols.request import Limits, Request
+from nbmlops.serving.routing import Router
+from nbmlops.serving.scored import Model
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+GET = {"/ping": "GET", "/health": "GET", "/ready": "GET", "/version": "GET", "/metrics": "GET"}
+PATHS = {**GET, "/openapi.json": "GET", "/docs": "GET", "/invocations": "POST"}
+OPEN_PATHS = frozenset(("/ping", "/health", "/ready", "/v2/health/live", "/v2/health/ready"))  # that need no token
+V2 = "/v2"
+KEY, REQUEST_ID = b"nbmlops-key", b"nbmlops-request-id"
+LONGEST_ID = 100
+RETRY_S = "1"
+SHADOWS_WAITING = 64  # requests that a shadow may be behind; more are not compared
+DRAIN_BYTES = 512 * 2**20  # of a body that was refused: read and dropped, so that its sender reads the answer
+
+_FAILED = refused(500, NbmlopsError("The server failed on this request.", "Its server.log says why."))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model version that is served now."""
+
+    label: str
+    role: str
+    model: Model
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is served at the moment: replaced as a whole."""
+
+    instructions: Instructions
+    variants: Mapping[str, Variant]
+    router: Router
+    shadows: Sequence[Variant]
+    mlflow_version: bytes
+    output: str = "FP64"  # the datatype of predictions, in the words of the Open Inference Protocol
+    example: Any = None
+
+    @property
+    def first(self) -> Variant:
+        """The champion."""
+        return next(iter(self.variants.values()))
+
+    @property
+    def served(self) -> open_inference.Served:
+        """What the Open Inference Protocol tells of it."""
+        versions = tuple(variant.label.rpartition("/")[2] for variant in self.variants.values())
+        return open_inference.Served(self.instructions.model, versions, self.first.model.schema, self.output)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request's head, as far as it matters."""
+
+    method: str
+    path: str
+    content_type: str
+    length: int | None
+    token: str
+    key: bytes | None
+    request_id: str
+    v2_header_length: str | None
+
+
+class Service:
+    """The application of one worker."""
+
+    def __init__(self, live: Live, capture: Capture | None, counted: Callable[[], str]) -> None:
+        self.live = live
+        self.capture = capture
+        self.is_ending = False
+        self._counted = counted  # the endpoint's metrics, over all its workers
+        self._n_open = 0
+        self._n_shadowed = 0
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        asked = head(scope)
+        label, given = await self._given(asked, receive)
+        is_over = self.is_ending or given.status in (408, 413)
+        headers = [
+            (b"content-type", given.content_type.encode()),
+            (b"content-length", b"%d" % len(given.body)),
+            (b"nbmlops-request-id", asked.request_id.encode("latin-1")),
+            *((name.encode(), value.encode()) for name, value in given.headers),
+        ]
+        if label:
+            headers.append((b"nbmlops-model", label.encode("latin-1", "replace")))
+        if is_over:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": given.status, "headers": headers})
+        body = b"" if asked.method == "HEAD" else given.body
+        if given.status == 413:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await _drop_body(receive)
+            body = b""
+        await send({"type": "http.response.body", "body": body})
+
+    async def _given(self, asked: Asked, receive: Receive) -> tuple[str, Answer]:
+        """Give the answer, and the label of the version that gave it."""
+        live = self.live
+        if refusal := self._refusal(asked, live):
+            return "", refusal
+        if asked.path == "/invocations":
+            return await self._score(live, asked, receive)
+        if asked.path == V2 or asked.path.startswith(V2 + "/"):
+            return await self._open_inference(live, asked, receive)
+        return live.first.label, self._page(live, asked.path)
+
+    def _refusal(self, asked: Asked, live: Live) -> Answer | None:
+        """Refuse what is not here, not allowed, or too much."""
+        path, method = asked.path, asked.method.replace("HEAD", "GET")
+        if path.startswith(V2):
+            allowed = "POST" if open_inference.infer_target(path) else "GET"
+        elif path in PATHS:
+            allowed = PATHS[path]
+        else:
+            return refused(404, NotFoundError("There is no such path.", nearest(path[:50], PATHS)))
+        if live.instructions.token and path not in OPEN_PATHS and not _is_token(asked.token, live.instructions.token):
+            answer = refused(401, UsageError("This endpoint asks for its token.", "Authorization: Bearer TOKEN"))
+            return answer._replace(headers=(("www-authenticate", "Bearer"),))
+        if method != allowed:
+            return refused(405, UsageError(f"{path[:100]} takes {allowed}, not {method[:20]}."))._replace(
+                headers=(("allow", allowed),)
+            )
+        return self._overload(asked, live) if allowed == "POST" else None
+
+    def _overload(self, asked: Asked, live: Live) -> Answer | None:
+        limits, bounds = live.instructions.limits, live.instructions.bounds
+        if asked.length is not None and asked.length > limits.max_body_bytes:
+            return too_large(asked.length, limits)
+        if self._n_open >= bounds.max_waiting:
+            answer = refused(429, NbmlopsError("Too many requests wait for this endpoint.", "Try again in a second."))
+            return answer._replace(headers=(("retry-after", RETRY_S),))
+        return None
+
+    # ------------------------------------------------------------------ predictions
+    async def _score(self, live: Live, asked: Asked, receive: Receive) -> tuple[str, Answer]:
+        body = await read_body(receive, live.instructions)
+        if isinstance(body, Answer):
+            return "", body
+        variant = live.variants[live.router.choose(asked.key)]
+        limits = live.instructions.limits
+        request = invocations.read(body, asked.content_type, variant.model.schema, limits)
+        return variant.label, await self._answered(live, variant, asked, request)
+
+    async def _open_inference(self, live: Live, asked: Asked, receive: Receive) -> tuple[str, Answer]:
+        target = open_inference.infer_target(asked.path)
+        if target is None:
+            answer = open_inference.answer_get(asked.path, live.served, is_ready=not self.is_ending)
+            return live.first.label, answer or open_inference.refused(NotFoundError("There is no such path."))
+        name, version = target
+        if error := open_inference.unknown(name, version, live.served):
+            return "", open_inference.refused(error)
+        body = await read_body(receive, live.instructions)
+        if isinstance(body, Answer):
+            return "", body
+        variant = live.variants[f"{name}/{version}" if version else live.router.choose(asked.key)]
+        limits = live.instructions.limits
+        request = open_inference.read(body, asked.v2_header_length, asked.content_type, live.served, limits)
+        return variant.label, await self._answered(live, variant, asked, request)
+
+    async def _answered(self, live: Live, variant: Variant, asked: Asked, request: Request | Answer) -> Answer:
+        """Have a version answer, count it, and keep it."""
+        if isinstance(request, Answer):
+            variant.tally.began()
+            variant.tally.refused()
+            return request
+        started = time.perf_counter()
+        variant.tally.began()
+        self._n_open += 1
+        try:
+            answer, found = await self._in_time(variant.model, request, live.instructions.bounds)
+        finally:
+            self._n_open -= 1
+        seconds = time.perf_counter() - started
+        _count(variant.tally, answer.status, found, seconds, request.n_rows)
+        self._keep(asked, variant, request, answer, found, seconds)
+        if live.shadows and answer.status == 200:
+            self._shadow(live, asked, request, found)
+        return answer
+
+    async def _in_time(self, model: Model, request: Request, bounds: Bounds) -> tuple[Answer, Sequence[Any]]:
+        try:
+            async with asyncio.timeout(bounds.deadline_s):
+                return await model.answer(request)
+        except TimeoutError:
+            late = KernelError(f"No answer within {bounds.deadline_s:g} s.", "Send fewer rows, or try again.")
+            return refused(504, late), ()
+        except KernelError as exc:
+            return refused(503, exc)._replace(headers=(("retry-after", RETRY_S),)), ()
+        except Exception:  # noqa: BLE001  # a bug of the model's or ours: it is logged here, and the service goes on
+            traceback.print_exc()
+            return _FAILED, ()
+
+    # ---------------------------------------------------------------------- aside
+    def _keep(
+        self, asked: Asked, variant: Variant, request: Request, answer: Answer, found: Sequence[Any], seconds: float
+    ) -> None:
+        if self.capture is None:
+            return
+        is_plain = request.is_invocation and not self.capture.settings.filters
+        self.capture.add(
+            asked.request_id,
+            time.time_ns(),
+            variant.label,
+            variant.role,
+            seconds,
+            request.body if is_plain else request.columns,
+            answer.body if is_plain else found,
+            request.content_type,
+            answer.status,
+        )
+
+    def _shadow(self, live: Live, asked: Asked, request: Request, found: Sequence[Any]) -> None:
+        """Have the shadows say what they would have answered, after the caller has got the answer."""
+        for shadow in live.shadows:
+            if self._n_shadowed < SHADOWS_WAITING:
+                self._n_shadowed += 1
+                task = asyncio.get_running_loop().create_task(self._compare(live, shadow, asked, request, found))
+                _running.add(task)
+                task.add_done_callback(_running.discard)
+
+    async def _compare(self, live: Live, shadow: Variant, asked: Asked, request: Request, found: Sequence[Any]) -> None:
+        started = time.perf_counter()
+        shadow.tally.began()
+        try:
+            answer, also = await self._in_time(shadow.model, request, live.instructions.bounds)
+        finally:
+            self._n_shadowed -= 1
+        seconds = time.perf_counter() - started
+        _count(shadow.tally, answer.status, also, seconds, request.n_rows)
+        if len(also) == len(found):
+            shadow.tally.compared(also, found)
+        self._keep(asked, shadow, request, answer, also, seconds)
+
+    # ---------------------------------------------------------------------- pages
+    def _page(self, live: Live, path: str) -> Answer:
+        if path == "/version":
+            return Answer(200, live.mlflow_version, "text/plain")
+        if path == "/metrics":
+            return Answer(200, self._counted().encode(), "text/plain; version=0.0.4; charset=utf-8")
+        if path in ("/openapi.json", "/docs"):
+            return _described(live, path)
+        if path == "/ready" and self.is_ending:
+            return refused(503, NbmlopsError("This server is about to end."))
+        return Answer(200, b"\n")
+
+
+_running: set["asyncio.Task[None]"] = set()  # asyncio itself holds tasks weakly
+
+
+def head(scope: Mapping[str, Any]) -> Asked:
+    """Read what matters of a request's head."""
+    found = dict.fromkeys(_HEADERS)
+    for name, value in scope["headers"]:
+        if name in found:
+            found[name] = value
+    length = found[b"content-length"]
+    request_id = found[REQUEST_ID]
+    return Asked(
+        scope["method"],
+        scope["path"],
+        (found[b"content-type"] or b"").decode("latin-1"),
+        int(length) if length and length.isdigit() else None,
+        (found[b"authorization"] or b"").decode("latin-1"),
+        found[KEY],
+        request_id[:LONGEST_ID].decode("latin-1") if request_id else uuid.uuid4().hex,
+        (found[b"inference-header-content-length"] or b"").decode("latin-1") or None,
+    )
+
+
+_HEADERS = (
+    *(b"content-type", b"content-length", b"authorization", b"inference-header-content-length"),
+    *(KEY, REQUEST_ID),
+)
+
+
+async def read_body(receive: Receive, instructions: Instructions) -> bytes | Answer:
+    """Read a request's body, up to the limits in bytes and in time."""
+    message = await receive()
+    if not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        return body if len(body) <= instructions.limits.max_body_bytes else too_large(len(body), instructions.limits)
+    parts, size = [message["body"]], len(message["body"])
+    longest_s = instructions.bounds.body_s
+    try:
+        async with asyncio.timeout(longest_s):
+            while message.get("more_body"):
+                message = await receive()
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > instructions.limits.max_body_bytes:
+                    return too_large(size, instructions.limits)
+    except TimeoutError:
+        return refused(408, UsageError(f"The body did not arrive within {longest_s:g} s."))
+    return b"".join(parts)
+
+
+async def _drop_body(receive: Receive) -> None:
+    """Read on for a moment what a caller sends who was refused, so that the answer is not lost with the connection."""
+    size = 0
+    while size < DRAIN_BYTES:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
+
+
+def too_large(size: int, limits: Limits) -> Answer:
+    """Refuse a body of so many bytes, or more."""
+    limit = f"{limits.max_body_bytes / 2**20:g} MB"
+    return refusal(
+        TooLargeError(f"The body has {size:,} bytes or more; at most {limit} are taken.", "Send fewer rows.")
+    )
+
+
+def _is_token(given: str, digest: str) -> bool:
+    kind, _, token = given.partition(" ")
+    return kind.lower() == "bearer" and hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), digest)
+
+
+def _count(tally: Tally, status: int, found: Sequence[Any], seconds: float, n_rows: int) -> None:
+    if status == 200:
+        tally.answered(seconds, n_rows)
+        if len(found) == 1:
+            tally.predicted_one(found[0])
+        else:
+            tally.predicted(found)
+    elif status >= 500:
+        tally.failed(seconds, n_rows)
+    else:
+        tally.refused()
+
+
+def _described(live: Live, path: str) -> Answer:
+    from nbmlops.serving.protocols import openapi  # seldom asked for
+
+    instructions = live.instructions
+    document = openapi.document(
+        instructions.endpoint,
+        live.first.label,
+        live.first.model.schema,
+        live.example,
+        needs_token=bool(instructions.token),
+    )
+    if path == "/openapi.json":
+        return Answer(200, orjson.dumps(document))
+    nonce = uuid.uuid4().hex
+    policy = ("content-security-policy", openapi.policy(nonce))
+    return Answer(200, openapi.page(document, nonce), "text/html; charset=utf-8", (policy,))
