@@ -23,7 +23,7 @@ from nbmlops.serving.capture.segments import segment
 from nbmlops.serving.capture.settings import CaptureSettings
 from nbmlops.serving.capture.writing import Capture
 
-from .conftest import ANSWER, BODY, INPUTS
+from tests.serving.capture.conftest import ANSWER, BODY, INPUTS
 
 NOW = time.time_ns()
 
