@@ -43,6 +43,8 @@ class Scorer:
     ----------
     compiled
         What `compile_model` made.
+    trees_by
+        What walks its trees, if not numpy.
 
     Raises
     ------
@@ -57,8 +59,9 @@ class Scorer:
     array([1., 4.])
     """
 
-    def __init__(self, compiled: Compiled) -> None:
+    def __init__(self, compiled: Compiled, trees_by: Callable[[Walk], Summing] | None = None) -> None:
         self.compiled = compiled
+        self._trees_by = trees_by
         self.inputs = compiled.inputs
         head = compiled.head
         try:
@@ -110,7 +113,7 @@ class Scorer:
 
     @property
     def path(self) -> str:
-        """How its head is computed: ``linear``, ``bitmasks`` or ``walk``."""
+        """How its head is computed: ``linear``, ``bitmasks``, ``walk`` or ``onnxtrees``."""
         return type(self._ready[()].summing).__name__.lower()
 
     def _raw(self, columns: Columns | np.ndarray) -> np.ndarray:
@@ -159,6 +162,8 @@ class Scorer:
         if head["kind"] != "trees":
             raise unreadable(f"it ends in {head['kind']!r}")
         trees = Trees.of(head, program.n_features)
+        if self._trees_by:
+            return _Ready(program, self._trees_by(Walk.of(trees, program)), False)
         return _Ready(program, Bitmasks.of(trees, program) or Walk.of(trees, program), False)
 
     def _check_outputs(self) -> None:
@@ -169,6 +174,12 @@ class Scorer:
         wanted = n_classes if head["decides"] == "highest" else 1
         if n_raw != wanted or (n_classes != 2 and wanted == 1 and n_classes):
             raise unreadable("it has not one figure for each class")
+
+
+def program_of(compiled: Compiled) -> Program:
+    """Give what precedes the head, for figures of double precision."""
+    features = features_of(compiled.steps, [DOUBLE] * len(compiled.inputs))
+    return Program.of(features, compiled.inputs)
 
 
 def _classes(listed: Any) -> np.ndarray:

@@ -56,7 +56,7 @@ class Walk:
             trees.roots,
             trees.values,
             trees.n_classes_a_round,
-            n_columns,
+            max(n_columns, 1),  # ONNX Runtime wants one, even where every tree is a single leaf
             tuple(figures),
             tuple(looked_up),
         )
@@ -67,13 +67,13 @@ class Walk:
         at_once = max(1, _PAIRS_AT_ONCE // len(self.roots))
         for start in range(0, n_rows, at_once):
             rows = slice(start, start + at_once)
-            table = self._table([block[:, rows] for block in blocks], [code[rows] for code in codes])
+            some = len(range(*rows.indices(n_rows)))
+            table = self.table([block[:, rows] for block in blocks], [code[rows] for code in codes], some)
             raw[:, rows] = self._summed(self._leaves(table))
         return raw
 
-    def _table(self, blocks: Sequence[np.ndarray], codes: Sequence[np.ndarray]) -> np.ndarray:
+    def table(self, blocks: Sequence[np.ndarray], codes: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
         """Lay out the figures that nodes compare, (n_rows, n_columns)."""
-        n_rows = blocks[0].shape[1] if blocks else len(codes[0])
         table = np.empty((n_rows, self.n_columns))
         for at, rows, columns in self.figures:
             table[:, columns] = blocks[at][rows].T

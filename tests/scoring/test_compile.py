@@ -200,8 +200,7 @@ def test_selections_by_position_mask_slice_and_function():
     rng = np.random.default_rng(3)
     rows = rng.normal(size=(120, 6))
     target = rows[:, 0] * 2 + rows[:, 5]
-    for chosen in ([0, 5], slice(0, 3), [True, False, True, False, False, True], lambda x: [1, 5], -1, [0, -1]):
-        chosen = [chosen] if chosen == -1 else chosen
+    for chosen in ([0, 5], slice(0, 3), [True, False, True, False, False, True], lambda _: [1, 5], [-1], [0, -1]):
         columns = ColumnTransformer([("s", StandardScaler(), chosen)], remainder="passthrough")
         scorer = proven(make_pipeline(columns, LinearRegression()).fit(rows, target), rows)
         assert scorer.inputs == ("0", "1", "2", "3", "4", "5")

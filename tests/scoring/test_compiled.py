@@ -33,8 +33,8 @@ def _columns():
 
 @pytest.fixture(scope="module", params=["linear", "boosting"])
 def compiled(request, table):
-    model = LogisticRegression(max_iter=300) if request.param == "linear" else HistGradientBoostingClassifier(max_iter=5)
-    return compile_model(make_pipeline(_columns(), model).fit(table, made_target(table, "three")))
+    models = {"linear": LogisticRegression(max_iter=300), "boosting": HistGradientBoostingClassifier(max_iter=5)}
+    return compile_model(make_pipeline(_columns(), models[request.param]).fit(table, made_target(table, "three")))
 
 
 def test_what_is_written_is_read(compiled, table):
@@ -132,7 +132,7 @@ def test_deep_plans_and_impossible_sizes_are_refused():
     for text in (b"[" * 100_000, b'{"a":' * 50_000, b"1", b"null", b'{"arrays":[]}'):
         with pytest.raises(Unreadable):
             Compiled.from_bytes(_sealed(len(text), text))
-    plan = {name: "" for name in Compiled.__dataclass_fields__}
+    plan = dict.fromkeys(Compiled.__dataclass_fields__, "")
     for shape in ([2**40, 2**40], [-1], [2**62], ["x"], [1] * 40):
         text = json.dumps(plan | {"arrays": [["<f8", shape]]}).encode()
         with pytest.raises(Unreadable):
