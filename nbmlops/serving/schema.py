@@ -76,7 +76,7 @@ def _ascii(value: Any) -> Any:
 
 def _moment(value: Any) -> np.datetime64:
     """Read a time: ISO 8601 without an offset, nanoseconds since 1970, or null."""
-    if value is None or value is MISSING:
+    if _is_null(value):
         return np.datetime64("NaT", "ns")
     if type(value) is int or (type(value) is str and _ISO_DATE.fullmatch(value) and "1678" <= value[:4] <= "2261"):
         moment: np.datetime64 = np.datetime64(value, "ns")
@@ -345,7 +345,7 @@ def _tensor(spec: Mapping[str, Any]) -> Column:
 
 def _are_alike(values: Sequence[Any]) -> bool:
     """Whether times are all numbers, or all texts of one format: pandas guesses it from the first."""
-    given = [value for value in values if value is not None]
+    given = [value for value in values if not _is_null(value)]
     texts = [value for value in given if isinstance(value, str)]
     formats = {(len(text[:19]), text[10:11], "." in text) for text in texts}
     return len(formats) <= 1 and len(texts) in (0, len(given))
@@ -425,6 +425,7 @@ def _safely_cast(given: np.ndarray, wanted: Type) -> np.ndarray:
     with np.errstate(all="ignore"):
         cast = given.astype(dtype)
         returned = cast.astype(given.dtype)
-    if not np.array_equal(returned, given, equal_nan=kind == "f"):
+    has_wrapped = kind == "u" and dtype.kind == "i" and (cast < 0).any()
+    if has_wrapped or not np.array_equal(returned, given, equal_nan=kind == "f"):
         raise ValueError
     return cast

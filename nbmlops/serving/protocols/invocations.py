@@ -5,7 +5,8 @@ Valid bodies mean what they mean to MLflow's server; what is refused besides is 
 - a body in another encoding than UTF-8, or with half a surrogate pair;
 - rows that have not as many values as there are columns, records without a column that others have (in instances),
   columns of one name, tables without rows;
-- dataframe_split with other data than a list of rows; CSV with an index column, with dates or with bytes.
+- dataframe_split with other data than a list of rows; CSV with an index column, with dates or bytes, with true or
+  false in a column of numbers, or with text after a closing quote.
 
 And this is read otherwise: a whole number beyond 64 bits is a float, in a column of text too; what is in columns that
 the model does not take is not looked at; a double in CSV is the nearest one to its digits, which pandas may miss.
