@@ -1,4 +1,4 @@
-"""Requests scored together, without a timer: what comes while a batch is scored is the next batch.
+"""Requests scored together, without a timer: a batch begins when nothing more is there to be read.
 
 A request that comes alone is scored at once; under load batches grow by themselves, up to what can be scored
 within a bound.
@@ -7,8 +7,7 @@ within a bound.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbmlops.serving.protocols.request import Request
 
@@ -17,12 +16,13 @@ Score = Callable[[Sequence[Request]], Sequence[Any]]
 INLINE_S = 0.002  # a batch that takes longer is scored by a thread, and the loop goes on
 SMOOTHING = 0.1  # weight of the newest measurement of a row's cost
 FIRST_ROW_S = 1e-4  # a row's cost before one was measured
+MOST_LOOKS = 4  # at what else has come, before a batch begins
 
 
-@dataclass(frozen=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     request: Request
     answer: "asyncio.Future[Any]"
+    since: float
 
 
 class Batcher:
@@ -44,19 +44,32 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._is_due = False
         self._is_busy = False
+        self._n_seen = self._n_looks = 0
 
     def submit(self, request: Request) -> "asyncio.Future[Any]":
         """Have a request scored with what else is there when its turn comes."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append(_Waiting(request, answer))
+        self._waiting.append(_Waiting(request, answer, loop.time()))
         if not self._is_due and not self._is_busy:
             self._is_due = True
             loop.call_soon(self._begin)
         return answer
 
+    def expire(self, before: float) -> None:
+        """Give up what waits since before a time of the loop's."""
+        while self._waiting and self._waiting[0].since < before:
+            late = self._waiting.popleft().answer
+            if not late.done():
+                late.set_exception(TimeoutError())
+
     def _begin(self) -> None:
-        self._is_due = False
+        """Begin a batch, unless requests still come in: between two calls the loop reads what is there."""
+        if len(self._waiting) > self._n_seen and self._n_looks < MOST_LOOKS:
+            self._n_seen, self._n_looks = len(self._waiting), self._n_looks + 1
+            asyncio.get_running_loop().call_soon(self._begin)
+            return
+        self._is_due, self._n_seen, self._n_looks = False, 0, 0
         batch, n_rows = self._next()
         if not batch:
             return

@@ -39,6 +39,9 @@ class Model(Protocol):
     async def answer(self, request: Request) -> Answered:
         """Predict each row of a request, and word the answer."""
 
+    def expire(self, before: float) -> None:
+        """Give up what waits since before a time of the loop's."""
+
     def close(self) -> None:
         """Let go of what it holds."""
 
@@ -106,6 +109,10 @@ class CompiledModel:
     def _arrays(self, request: Request) -> dict[Any, np.ndarray]:
         return dict(request.columns) if request.is_array else self.schema.arrays(request.columns)
 
+    def expire(self, before: float) -> None:
+        """Give up what waits since before a time of the loop's."""
+        self._batcher.expire(before)
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -120,6 +127,7 @@ class _Line(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.asked: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
+        self._since: dict[int, float] = {}
         self.is_open = False
         self.lost = asyncio.Event()
         self._transport: Any = None
@@ -147,6 +155,7 @@ class _Line(asyncio.Protocol):
             body = bytes(self._come[REPLY.size : end])
             del self._come[:end]
             answer = self.asked.pop(number, None)
+            self._since.pop(number, None)
             if answer and not answer.done():
                 answer.set_result((status, body))
 
@@ -154,9 +163,19 @@ class _Line(asyncio.Protocol):
         number = next(self._numbers) & 0xFFFFFFFF
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self.asked[number] = answer
+        self._since[number] = asyncio.get_running_loop().time()
         kind = content_type.encode("latin-1", "replace")
         self._transport.write(FRAME.pack(len(kind) + len(body), number, len(kind)) + kind + body)
         return answer
+
+    def expire(self, before: float) -> None:
+        for number, since in list(self._since.items()):
+            if since > before:
+                return
+            del self._since[number]
+            late = self.asked.pop(number, None)
+            if late and not late.done():
+                late.set_exception(TimeoutError())
 
     def close(self) -> None:
         if self._transport:
@@ -166,7 +185,8 @@ class _Line(asyncio.Protocol):
 class RemoteModel:
     """A model in processes of its own: each request goes to the one that has the least to do."""
 
-    def __init__(self, label: str, schema: Schema, sockets: Sequence[str]) -> None:
+    def __init__(self, label: str, schema: Schema, sockets: Sequence[str], patience_s: float) -> None:
+        self._patience_s = patience_s
         self.label = label
         self.schema = schema
         self._names = _names(label)
@@ -196,10 +216,16 @@ class RemoteModel:
         given = Answer(status, body) if request.is_invocation else request.answer(np.asarray(found), *self._names)
         return given, found
 
+    def expire(self, before: float) -> None:
+        """Give up what waits since before a time of the loop's."""
+        for line in self._lines.values():
+            line.expire(before)
+
     async def _free_line(self) -> _Line:
         while not (lines := [line for line in self._lines.values() if line.is_open]):
             self._opened.clear()
-            await self._opened.wait()
+            async with asyncio.timeout(self._patience_s):
+                await self._opened.wait()
         return min(lines, key=lambda line: len(line.asked))
 
     async def _keep(self, socket: str) -> None:
@@ -241,4 +267,4 @@ def loaded(endpoint: Path, variant: ServedVariant, form: Form, bounds: Bounds) -
     if variant.form == "compiled":
         return CompiledModel.load(endpoint / variant.folder, form, variant.label, bounds.latency_s)
     schema = Schema.of(form.inputs or None)
-    return RemoteModel(variant.label, schema, variant.sockets)
+    return RemoteModel(variant.label, schema, variant.sockets, bounds.deadline_s)

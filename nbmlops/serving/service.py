@@ -6,12 +6,13 @@ Every answer names the model version that gave it in a header, and each request 
 import asyncio
 import hashlib
 import hmac
+import itertools
 import time
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -20,7 +21,7 @@ from nbmlops.serving.capture.writing import Capture
 from nbmlops.serving.counters import Tally
 from nbmlops.serving.instructions import Bounds, Instructions
 from nbmlops.serving.protocols import invocations, open_inference
-from nbmlops.serving.protocols.refusals import Answer, TooLargeError, refusal, refused
+from nbmlops.serving.protocols.refusals import JSON, Answer, TooLargeError, refusal, refused
 from nbmlops.serving.protocols.request import Limits, Request
 from nbmlops.serving.routing import Router
 from nbmlops.serving.scored import Model
@@ -38,6 +39,7 @@ RETRY_S = "1"
 SHADOWS_WAITING = 64  # requests that a shadow may be behind; more are not compared
 DRAIN_BYTES = 512 * 2**20  # of a body that was refused: read and dropped, so that its sender reads the answer
 
+_TYPES = {JSON: (b"content-type", JSON.encode())}  # of answers, ready to be sent
 _FAILED = refused(500, NbmlopsError("The server failed on this request.", "Its server.log says why."))
 
 
@@ -49,6 +51,11 @@ class Variant:
     role: str
     model: Model
     tally: Tally
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "header", (b"nbmlops-model", self.label.encode("latin-1", "replace")))
+
+    header: tuple[bytes, bytes] = field(init=False)
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,7 @@ class Live:
         return open_inference.Served(self.instructions.model, versions, self.first.model.schema, self.output)
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """A request's head, as far as it matters."""
 
     method: str
@@ -85,8 +91,11 @@ class Asked:
     length: int | None
     token: str
     key: bytes | None
-    request_id: str
+    request_id: bytes
     v2_header_length: str | None
+
+
+Given = tuple[Variant | None, Answer]  # an answer, and the version that gave it
 
 
 class Service:
@@ -103,17 +112,17 @@ class Service:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
         asked = head(scope)
-        label, given = await self._given(asked, receive)
-        is_over = self.is_ending or given.status in (408, 413)
+        variant, given = await self._given(asked, receive)
         headers = [
-            (b"content-type", given.content_type.encode()),
+            _TYPES.get(given.content_type) or (b"content-type", given.content_type.encode()),
             (b"content-length", b"%d" % len(given.body)),
-            (b"nbmlops-request-id", asked.request_id.encode("latin-1")),
-            *((name.encode(), value.encode()) for name, value in given.headers),
+            (REQUEST_ID, asked.request_id),
         ]
-        if label:
-            headers.append((b"nbmlops-model", label.encode("latin-1", "replace")))
-        if is_over:
+        if variant:
+            headers.append(variant.header)
+        if given.headers:
+            headers.extend((name.encode(), value.encode()) for name, value in given.headers)
+        if self.is_ending or given.status in (408, 413):
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": given.status, "headers": headers})
         body = b"" if asked.method == "HEAD" else given.body
@@ -123,16 +132,16 @@ class Service:
             body = b""
         await send({"type": "http.response.body", "body": body})
 
-    async def _given(self, asked: Asked, receive: Receive) -> tuple[str, Answer]:
-        """Give the answer, and the label of the version that gave it."""
+    async def _given(self, asked: Asked, receive: Receive) -> Given:
+        """Give the answer, and the version that gave it."""
         live = self.live
         if refusal := self._refusal(asked, live):
-            return "", refusal
+            return None, refusal
         if asked.path == "/invocations":
             return await self._score(live, asked, receive)
         if asked.path == V2 or asked.path.startswith(V2 + "/"):
             return await self._open_inference(live, asked, receive)
-        return live.first.label, self._page(live, asked.path)
+        return live.first, self._page(live, asked.path)
 
     def _refusal(self, asked: Asked, live: Live) -> Answer | None:
         """Refuse what is not here, not allowed, or too much."""
@@ -162,30 +171,30 @@ class Service:
         return None
 
     # ------------------------------------------------------------------ predictions
-    async def _score(self, live: Live, asked: Asked, receive: Receive) -> tuple[str, Answer]:
+    async def _score(self, live: Live, asked: Asked, receive: Receive) -> Given:
         body = await read_body(receive, live.instructions)
         if isinstance(body, Answer):
-            return "", body
+            return None, body
         variant = live.variants[live.router.choose(asked.key)]
         limits = live.instructions.limits
         request = invocations.read(body, asked.content_type, variant.model.schema, limits)
-        return variant.label, await self._answered(live, variant, asked, request)
+        return variant, await self._answered(live, variant, asked, request)
 
-    async def _open_inference(self, live: Live, asked: Asked, receive: Receive) -> tuple[str, Answer]:
+    async def _open_inference(self, live: Live, asked: Asked, receive: Receive) -> Given:
         target = open_inference.infer_target(asked.path)
         if target is None:
             answer = open_inference.answer_get(asked.path, live.served, is_ready=not self.is_ending)
-            return live.first.label, answer or open_inference.refused(NotFoundError("There is no such path."))
+            return live.first, answer or open_inference.refused(NotFoundError("There is no such path."))
         name, version = target
         if error := open_inference.unknown(name, version, live.served):
-            return "", open_inference.refused(error)
+            return None, open_inference.refused(error)
         body = await read_body(receive, live.instructions)
         if isinstance(body, Answer):
-            return "", body
+            return None, body
         variant = live.variants[f"{name}/{version}" if version else live.router.choose(asked.key)]
         limits = live.instructions.limits
         request = open_inference.read(body, asked.v2_header_length, asked.content_type, live.served, limits)
-        return variant.label, await self._answered(live, variant, asked, request)
+        return variant, await self._answered(live, variant, asked, request)
 
     async def _answered(self, live: Live, variant: Variant, asked: Asked, request: Request | Answer) -> Answer:
         """Have a version answer, count it, and keep it."""
@@ -209,9 +218,8 @@ class Service:
 
     async def _in_time(self, model: Model, request: Request, bounds: Bounds) -> tuple[Answer, Sequence[Any]]:
         try:
-            async with asyncio.timeout(bounds.deadline_s):
-                return await model.answer(request)
-        except TimeoutError:
+            return await model.answer(request)
+        except TimeoutError:  # the worker looks for those that wait too long
             late = KernelError(f"No answer within {bounds.deadline_s:g} s.", "Send fewer rows, or try again.")
             return refused(504, late), ()
         except KernelError as exc:
@@ -228,8 +236,8 @@ class Service:
             return
         is_plain = request.is_invocation and not self.capture.settings.filters
         self.capture.add(
-            asked.request_id,
-            time.time_ns(),
+            asked.request_id.decode("latin-1"),
+            time.time_ns() - int(seconds * 1e9),
             variant.label,
             variant.role,
             seconds,
@@ -279,28 +287,25 @@ _running: set["asyncio.Task[None]"] = set()  # asyncio itself holds tasks weakly
 
 def head(scope: Mapping[str, Any]) -> Asked:
     """Read what matters of a request's head."""
-    found = dict.fromkeys(_HEADERS)
-    for name, value in scope["headers"]:
-        if name in found:
-            found[name] = value
-    length = found[b"content-length"]
-    request_id = found[REQUEST_ID]
+    found: dict[bytes, bytes] = {name: value for name, value in scope["headers"] if name in _HEADERS}
+    length, request_id = found.get(b"content-length"), found.get(REQUEST_ID)
     return Asked(
         scope["method"],
         scope["path"],
-        (found[b"content-type"] or b"").decode("latin-1"),
+        found.get(b"content-type", b"").decode("latin-1"),
         int(length) if length and length.isdigit() else None,
-        (found[b"authorization"] or b"").decode("latin-1"),
-        found[KEY],
-        request_id[:LONGEST_ID].decode("latin-1") if request_id else uuid.uuid4().hex,
-        (found[b"inference-header-content-length"] or b"").decode("latin-1") or None,
+        found.get(b"authorization", b"").decode("latin-1"),
+        found.get(KEY),
+        request_id[:LONGEST_ID] if request_id else b"%s-%x" % (_PROCESS, next(_numbers)),
+        found.get(b"inference-header-content-length", b"").decode("latin-1") or None,
     )
 
 
-_HEADERS = (
-    *(b"content-type", b"content-length", b"authorization", b"inference-header-content-length"),
-    *(KEY, REQUEST_ID),
+_HEADERS = frozenset(
+    (b"content-type", b"content-length", b"authorization", b"inference-header-content-length", KEY, REQUEST_ID)
 )
+_PROCESS = uuid.uuid4().hex[:16].encode()  # ids of requests: this process, and a number
+_numbers = itertools.count()
 
 
 async def read_body(receive: Receive, instructions: Instructions) -> bytes | Answer:

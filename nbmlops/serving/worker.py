@@ -112,6 +112,7 @@ class Worker:
         others = [
             loop.create_task(self._follow(ended)),
             loop.create_task(self._flush()),
+            loop.create_task(self._expire()),
             loop.create_task(end_slow_ones(server.server_state.connections, instructions.bounds.body_s + 1)),
         ]
         self._say_ready()
@@ -138,6 +139,15 @@ class Worker:
             if self._service.capture:
                 await asyncio.to_thread(self._service.capture.flush)
 
+    async def _expire(self) -> None:
+        """Give up requests that wait longer than they may."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            live = self._service.live
+            before = asyncio.get_running_loop().time() - live.instructions.bounds.deadline_s
+            for variant in live.variants.values():
+                variant.model.expire(before)
+
     async def _follow(self, ended: asyncio.Event) -> None:
         """Do what the instructions say, as soon as they say something else; end where they are gone."""
         while not ended.is_set():
@@ -158,6 +168,8 @@ class Worker:
         live = self._loaded(instructions, dict(before.variants))
         self._service.live = live
         self._trouble = ""
+        if self._service.capture:
+            _describe(self._service.capture, instructions)
         if instructions.capture != before.instructions.capture:
             await self._capture_otherwise(instructions)
         self._say_ready()
@@ -205,9 +217,13 @@ def _capture(instructions: Instructions) -> Capture | None:
     state = Path.cwd().parent.parent  # .nbmlops, above endpoints/NAME
     key = key_of(state) if settings.hash else b""
     capture = Capture(state / "capture" / instructions.endpoint, settings, key=key, told=_tell)
+    _describe(capture, instructions)
+    return capture
+
+
+def _describe(capture: Capture, instructions: Instructions) -> None:
     for each in instructions.variants:
         capture.describe(each.label, _form(each).inputs or None)
-    return capture
 
 
 def _tell(line: str) -> None:
