@@ -18,7 +18,7 @@ from nbmlops.errors import UsageError
 from nbmlops.scoring.compiled import Compiled, unreadable
 from nbmlops.scoring.scorer import Columns, Scorer, program_of
 from nbmlops.scoring.trees import Trees
-from nbmlops.scoring.walking import Walk
+from nbmlops.scoring.walking import Table
 
 _BATCHES: Final = (1, 32)
 _REPEATS: Final = 7
@@ -80,7 +80,7 @@ def to_onnx(compiled: Compiled) -> bytes:
         from onnx import TensorProto, helper
     except ImportError as exc:
         raise UsageError("onnx is not installed.", "Install nbmlops[onnx].") from exc
-    trees, walk = _walked(compiled)
+    trees, table = _laid_out(compiled)
     node = helper.make_node(
         "TreeEnsemble",
         ["table"],
@@ -89,37 +89,37 @@ def to_onnx(compiled: Compiled) -> bytes:
         n_targets=trees.n_outputs,
         aggregate_function=1,
         post_transform=0,
-        **_attributes(trees, walk, lambda values, kind: _tensor(helper, TensorProto, values, kind)),
+        **_attributes(trees, table, lambda values, kind: _tensor(helper, TensorProto, values, kind)),
     )
-    table = helper.make_tensor_value_info("table", TensorProto.DOUBLE, [None, walk.n_columns])
+    given = helper.make_tensor_value_info("table", TensorProto.DOUBLE, [None, table.n_columns])
     raw = helper.make_tensor_value_info("raw", TensorProto.DOUBLE, [None, trees.n_outputs])
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 5)]
-    model = helper.make_model(helper.make_graph([node], "trees", [table], [raw]), opset_imports=opsets, ir_version=10)
+    model = helper.make_model(helper.make_graph([node], "trees", [given], [raw]), opset_imports=opsets, ir_version=10)
     return bytes(model.SerializeToString())
 
 
-def _walked(compiled: Compiled) -> tuple[Trees, Walk]:
+def _laid_out(compiled: Compiled) -> tuple[Trees, Table]:
     if compiled.head["kind"] != "trees":
         raise UsageError("Only ensembles of trees become ONNX models.")
     program = program_of(compiled)
     trees = Trees.of(compiled.head, program.n_features)
-    return trees, Walk.of(trees, program)
+    return trees, Table.of(trees, program)
 
 
 def _tensor(helper: Any, types: Any, values: np.ndarray, kind: str) -> Any:
     return helper.make_tensor(kind, getattr(types, kind), [len(values)], values)
 
 
-def _attributes(trees: Trees, walk: Walk, tensor: Callable[[np.ndarray, str], Any]) -> dict[str, Any]:
+def _attributes(trees: Trees, table: Table, tensor: Callable[[np.ndarray, str], Any]) -> dict[str, Any]:
     """Lay out nodes and leaves as the operator wants them, the whole once for each figure of a leaf.
 
     A tree that is a single leaf becomes a node with that leaf on both sides.
     """
-    n_copies, lone = walk.values.shape[1], np.flatnonzero(walk.roots < 0)
-    left = np.concatenate([walk.children[0::2], walk.roots[lone]]).astype(np.int64)
-    right = np.concatenate([walk.children[1::2], walk.roots[lone]]).astype(np.int64)
-    n_nodes, n_leaves = len(left), len(walk.values)
-    roots = walk.roots.astype(np.int64)
+    n_copies, lone = trees.values.shape[1], np.flatnonzero(trees.roots < 0)
+    left = np.concatenate([trees.left, trees.roots[lone]]).astype(np.int64)
+    right = np.concatenate([trees.right, trees.roots[lone]]).astype(np.int64)
+    n_nodes, n_leaves = len(left), len(trees.values)
+    roots = trees.roots.astype(np.int64)
     roots[lone] = np.arange(n_nodes - len(lone), n_nodes)
     shifts = np.arange(n_copies)
 
@@ -132,16 +132,16 @@ def _attributes(trees: Trees, walk: Walk, tensor: Callable[[np.ndarray, str], An
 
     return {
         "tree_roots": _listed(np.concatenate([roots + copy * n_nodes for copy in shifts])),
-        "nodes_featureids": _listed(often(walk.feature)),
-        "nodes_splits": tensor(often(walk.threshold), "DOUBLE"),
+        "nodes_featureids": _listed(often(table.column)),
+        "nodes_splits": tensor(often(table.threshold), "DOUBLE"),
         "nodes_modes": tensor(np.zeros(n_nodes * n_copies, np.uint8), "UINT8"),  # 0: at most
-        "nodes_missing_value_tracks_true": _listed(often(walk.missing_left)),
+        "nodes_missing_value_tracks_true": _listed(often(trees.missing_left)),
         "nodes_truenodeids": numbers(left),
         "nodes_falsenodeids": numbers(right),
         "nodes_trueleafs": _listed(np.tile(left < 0, n_copies)),
         "nodes_falseleafs": _listed(np.tile(right < 0, n_copies)),
         "leaf_targetids": _listed(_targets(trees, n_copies)),
-        "leaf_weights": tensor(walk.values.T.ravel(), "DOUBLE"),
+        "leaf_weights": tensor(trees.values.T.ravel(), "DOUBLE"),
     }
 
 
@@ -174,18 +174,18 @@ def with_onnx(compiled: Compiled, model: bytes) -> Scorer:
     Unreadable
         It is no ONNX model, or not of this compiled model.
     """
-    return Scorer(compiled, lambda walk: OnnxTrees.of(walk, model))
+    return Scorer(compiled, lambda trees, program: OnnxTrees.of(Table.of(trees, program), model))
 
 
 @dataclass(frozen=True, eq=False)
 class OnnxTrees:
     """A session of ONNX Runtime, on the table of a walk; one thread, as each worker has one core."""
 
-    walk: Walk
+    table: Table
     session: Any
 
     @classmethod
-    def of(cls, walk: Walk, model: bytes) -> "OnnxTrees":
+    def of(cls, table: Table, model: bytes) -> "OnnxTrees":
         """Open a session."""
         try:
             import onnxruntime
@@ -197,11 +197,11 @@ class OnnxTrees:
             session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as exc:  # onnxruntime's own errors have no common parent but this
             raise unreadable("ONNX Runtime does not read it") from exc
-        if [tuple(given.shape)[1:] for given in session.get_inputs()] != [(walk.n_columns,)]:
+        if [tuple(given.shape)[1:] for given in session.get_inputs()] != [(table.n_columns,)]:
             raise unreadable("its ONNX model was made from another")
-        return cls(walk, session)
+        return cls(table, session)
 
     def raw(self, blocks: Sequence[np.ndarray], codes: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
         """Sum the trees' values, (n_outputs, n_rows)."""
-        table = self.walk.table(blocks, codes, n_rows)
+        table = self.table.filled(blocks, codes, slice(0, n_rows))
         return np.asarray(self.session.run(None, {"table": table})[0]).T

@@ -59,7 +59,7 @@ class Scorer:
     array([1., 4.])
     """
 
-    def __init__(self, compiled: Compiled, trees_by: Callable[[Walk], Summing] | None = None) -> None:
+    def __init__(self, compiled: Compiled, trees_by: Callable[[Trees, Program], Summing] | None = None) -> None:
         self.compiled = compiled
         self._trees_by = trees_by
         self.inputs = compiled.inputs
@@ -163,7 +163,7 @@ class Scorer:
             raise unreadable(f"it ends in {head['kind']!r}")
         trees = Trees.of(head, program.n_features)
         if self._trees_by:
-            return _Ready(program, self._trees_by(Walk.of(trees, program)), False)
+            return _Ready(program, self._trees_by(trees, program), False)
         return _Ready(program, Bitmasks.of(trees, program) or Walk.of(trees, program), False)
 
     def _check_outputs(self) -> None:
