@@ -69,7 +69,7 @@ def agreement(model: Any, compiled: Compiled, rows: Any) -> Agreement:
     compiled
         What `compile_model` made of it.
     rows
-        A pandas DataFrame with the columns of the model's signature, or an array (n_rows, n_inputs).
+        A pandas DataFrame with at least the model's columns, or an array (n_rows, n_inputs).
         Figures that are whole stay so: nothing is put where their type has no place for it.
 
     Returns
@@ -86,6 +86,8 @@ def agreement(model: Any, compiled: Compiled, rows: Any) -> Agreement:
     >>> agreement(model, compile_model(model), rows).agrees
     True
     """
+    if hasattr(rows, "columns") and set(compiled.inputs) <= set(rows.columns):
+        rows = rows[list(compiled.inputs)]
     scorer, n_rows, n_tables, largest = Scorer(compiled), 0, 0, 0.0
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

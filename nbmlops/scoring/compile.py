@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from nbmlops.scoring import heads, steps
 from nbmlops.scoring.compiled import PREDICTS, Compiled, Unreadable
-from nbmlops.scoring.steps import Flow, NotCompilableError, called, check_width, expects
+from nbmlops.scoring.steps import Flow, NotCompilableError, Op, called, check_width, expects
 
 __all__ = ["NotCompilableError", "compile_model", "supported"]
 
@@ -133,17 +133,29 @@ def compile_model(model: Any, predict_fn: str = "predict", *, inputs: Sequence[s
         own, head = read(estimator, flow)
     except AttributeError as exc:
         raise NotCompilableError(f"a part of it is not fitted, or by another version ({exc})") from exc
+    by_position = not hasattr(model, "feature_names_in_")
+    names, plan = (names, ahead + own) if by_position else _without_dropped(names, ahead + own)
     compiled = Compiled(
         tuple(names),
-        ahead + own,
+        plan,
         head,
         predict_fn,
         described(model),
         f"scikit-learn {sklearn.__version__}",
-        by_position=not hasattr(model, "feature_names_in_"),
+        by_position=by_position,
     )
     _check(compiled)
     return compiled
+
+
+def _without_dropped(names: list[str], plan: list[Op]) -> tuple[list[str], list[Op]]:
+    """Leave out the columns that a ColumnTransformer drops at once: it asks no request for them either."""
+    if not plan or plan[0]["op"] != "split":
+        return names, plan
+    used = sorted({place for branch in plan[0]["branches"] for place in branch["columns"]})
+    moved = {place: at for at, place in enumerate(used)}
+    branches = [{**branch, "columns": [moved[place] for place in branch["columns"]]} for branch in plan[0]["branches"]]
+    return [names[place] for place in used], [{**plan[0], "branches": branches}, *plan[1:]]
 
 
 def _check(compiled: Compiled) -> None:

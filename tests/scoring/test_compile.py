@@ -353,3 +353,10 @@ def test_nullable_text_comes_as_none_or_nan(table):
     model = fitted(make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()), rows, "two")
     proven(model, rows)
     assert pd.isna(rows["dest"]).any()
+
+
+def test_columns_that_are_dropped_are_not_asked_for(table):
+    columns = ColumnTransformer([("n", StandardScaler(), ["wind"]), ("t", OneHotEncoder(), ["carrier"])])
+    model = make_pipeline(columns, LogisticRegression()).fit(table, made_target(table, "two"))
+    scorer = proven(model, table)
+    assert scorer.inputs == ("wind", "carrier")
