@@ -290,11 +290,11 @@ class Schema:
             raise self._unfit(column, values, lambda value: _in_range(convert(value), largest))
         return converted
 
+    @np.errstate(over="ignore")
     def _rows(self, column: Column, rows: Sequence[Any]) -> Sequence[Any]:
         """Check the rows of a tensor, each a list of `width` values, or plain values where that is 0."""
         try:
-            with np.errstate(over="ignore"):
-                shape = np.array(rows, column.type.dtype).shape
+            shape = np.array(rows, column.type.dtype).shape
         except (ValueError, TypeError, OverflowError):
             raise self._unfit(column, rows, lambda row: np.array(row, column.type.dtype)) from None
         if shape[1:] != ((column.width,) if column.width else ()):

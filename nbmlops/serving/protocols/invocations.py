@@ -183,8 +183,7 @@ def _unchecked(document: dict[str, Any], params: Any, body: bytes, content_type:
     content = next((document[form] for form in FORMS if form in document), None)
     rows = content.get("data", ()) if isinstance(content, dict) else content
     n_rows = len(rows) if isinstance(rows, list) else 1
-    if n_rows:
-        counted(n_rows, limits)
+    counted(n_rows, limits)
     return Request({}, n_rows, predicted, body, content_type, params)
 
 

@@ -101,7 +101,9 @@ def answer_get(path: str, served: Served, *, is_ready: bool = True) -> Answer | 
     """
     parts = path.strip("/").split("/")
     if parts == ["v2"]:
-        return _told({"name": "nbmlops", "version": __version__, "extensions": ["binary_tensor_data"]})
+        from importlib.metadata import version  # seldom asked for
+
+        return _told({"name": "nbmlops", "version": version("nbmlops"), "extensions": ["binary_tensor_data"]})
     if parts[:2] == ["v2", "health"] and parts[2:] in (["live"], ["ready"]):
         return _told({"live": True}) if parts[2] == "live" else _told({"ready": is_ready}, is_ready)
     if (found := _target(parts)) is None or found[2] not in ("", "ready"):

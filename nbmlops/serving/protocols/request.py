@@ -1,5 +1,6 @@
 """What a caller asks, in whatever protocol: checked columns, and how the answer is worded."""
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -70,8 +71,19 @@ class Request(NamedTuple):
         """Word the request as MLflow's scoring server takes it: a body and its content type, for a model's process."""
         if self.is_invocation:
             return self.body, self.content_type
-        lists = {name: np.asarray(column).tolist() for name, column in self.columns.items()}
+        lists = {name: _plain(np.asarray(column)) for name, column in self.columns.items()}
         if "" in lists:
-            return orjson.dumps({"inputs": lists[""]}), JSON
+            return _json({"inputs": lists[""]}), JSON
         split = {"columns": list(lists), "data": list(zip(*lists.values(), strict=True))}
-        return orjson.dumps({"dataframe_split": split}, option=orjson.OPT_NON_STR_KEYS), JSON
+        return _json({"dataframe_split": split}), JSON
+
+
+def _plain(column: np.ndarray) -> list[Any]:
+    """Make a column what JSON can hold; times become text, since as numbers they have no null."""
+    values: list[Any] = (np.datetime_as_string(column) if column.dtype.kind == "M" else column).tolist()
+    return values
+
+
+def _json(document: Any) -> bytes:
+    """Write JSON; bytes in base64, as MLflow reads them."""
+    return orjson.dumps(document, default=lambda value: base64.b64encode(value).decode())

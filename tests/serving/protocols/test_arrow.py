@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from nbmlops.serving.protocols.invocations import read
 from nbmlops.serving.protocols.refusals import Answer
 from nbmlops.serving.protocols.request import Limits, Request
 from nbmlops.serving.schema import Schema
+from tests.serving.protocols.conftest import same
 
 COLUMNS = [{"name": "delay", "type": "double"}, {"name": "carrier", "type": "string"}, {"name": "day", "type": "long"}]
 SCHEMA = Schema.of(json.dumps(COLUMNS))
@@ -122,6 +124,16 @@ def test_a_model_process_is_sent_an_invocation() -> None:
     assert json.loads(body)["dataframe_split"]["data"] == [[1.5, "UA", 1], [None, None, 2], [3.0, "é", 3]]
 
 
+def test_what_a_model_process_is_sent_means_the_same(ask_mlflow: Callable[[bytes, str, str], Any]) -> None:
+    columns = json.dumps([{"name": "b", "type": "binary"}, {"name": "t", "type": "datetime"}, *COLUMNS[:2]])
+    moments = pa.array([datetime(2013, 1, 2, 3, 4, 5, 6), None, datetime(2014, 1, 1)])  # noqa: DTZ001
+    table = TABLE.append_column("b", pa.array([b"\xff", b"", b"a"])).append_column("t", moments)
+    request = read(streamed(table), STREAM, Schema.of(columns))
+    theirs = ask_mlflow(*request.invocation(), columns).data  # type: ignore[union-attr]
+    for name, values in request.columns.items():  # type: ignore[union-attr]
+        assert same(values, theirs[name])
+
+
 # ------------------------------------------------------------------------------------------------------------ refused
 @pytest.mark.parametrize(
     ("status", "table", "options"),
@@ -193,6 +205,7 @@ import sys
 import numpy as np
 from nbmlops.serving.protocols.invocations import read
 from nbmlops.serving.schema import Schema
+from tests.serving.protocols.conftest import same
 assert not {{"pyarrow", "pandas"}} & set(sys.modules)
 for body, kind in (({streamed(TABLE)!r}, {STREAM!r}), ({parqueted(TABLE)!r}, {PARQUET!r})):
     request = read(body, kind, Schema.of({json.dumps(COLUMNS)!r}))

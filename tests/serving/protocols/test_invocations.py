@@ -93,10 +93,9 @@ def is_exception(document: dict[str, Any], columns: list[dict[str, Any]]) -> boo
     given, kinds = cells(document), {column["name"]: column["type"] for column in columns}
     if form == "instances" and isinstance(content, list) and len({frozenset(record) for record in content}) > 1:
         return True
-    if isinstance(content, list) and any(len(v) < len(content) for v in given.values()):
-        return bool(
-            {"float", "boolean"} & set(kinds.values())
-        )  # MLflow widens a 32-bit column with holes, and refuses it
+    has_holes = isinstance(content, list) and any(len(values) < len(content) for values in given.values())
+    if has_holes and {"float", "boolean"} & set(kinds.values()):
+        return True  # MLflow widens a 32-bit column with holes, and then refuses it; true with holes is no boolean
     if not all(given.values()) or any(isinstance(value, list | dict) for values in given.values() for value in values):
         return True
     return any(_is_odd(value, kinds.get(name, "")) for name, values in given.items() for value in values)
