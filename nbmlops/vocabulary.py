@@ -40,7 +40,7 @@ VERBS: dict[str, Entry] = {
     "register": Entry("nbmlops.registry.verbs:register", "Register a model as the next version of a name.", "write", "register"),
     "models": Entry("nbmlops.registry.verbs:models", "List registered models, their versions and aliases.", "read", "register"),
     "promote": Entry("nbmlops.registry.verbs:promote", "Point an alias at a model version whose gate has passed.", "govern", "register"),
-    "rollback": Entry("nbmlops.registry.verbs:rollback", "Point an alias back at the version before.", "govern", "register"),
+    "rollback": Entry("nbmlops.registry.verbs:rollback", "Point an alias back at the version before, or end the rollout of a newer one.", "govern", "register"),
     "history": Entry("nbmlops.registry.verbs:history", "Show what happened to a model, newest first.", "read", "register"),
     "verify": Entry("nbmlops.registry.verbs:verify", "Check a model's bytes against its manifest; bare: the ledger's chain.", "read", "register"),
     "deploy": Entry("nbmlops.serving.verbs:deploy", "Serve a model version over HTTP on this machine, at once or step by step.", "write", "deploy"),

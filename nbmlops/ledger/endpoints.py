@@ -115,19 +115,26 @@ class Endpoints:
             Somebody else has changed it meanwhile.
         """
         now = replace(wanted, revision=wanted.revision + 1)
-        with self._ledger.writing() as connection:
-            known = connection.scalar(sa.select(ENDPOINTS.c.revision).where(ENDPOINTS.c.name == wanted.name))
-            if (known or 0) != wanted.revision:
-                raise ConflictError(
-                    f"The endpoint {wanted.name} was changed by somebody else meanwhile.",
-                    "Look at it, and try again: `endpoints`",
-                )
-            values = {"revision": now.revision, "record": now.record()}
-            if known is None:
-                connection.execute(ENDPOINTS.insert().values(name=wanted.name, found={}, **values))
-            else:
-                connection.execute(ENDPOINTS.update().where(ENDPOINTS.c.name == wanted.name).values(**values))
+        if not self._kept(now):
+            raise ConflictError(
+                f"The endpoint {wanted.name} was changed by somebody else meanwhile.",
+                "Look at it, and try again: `endpoints`",
+            )
         return now
+
+    def _kept(self, now: Wanted) -> bool:
+        """Keep an endpoint in place of the revision before, in one statement; say whether that one was still there."""
+        values = {"revision": now.revision, "record": now.record()}
+        before = sa.and_(ENDPOINTS.c.name == now.name, ENDPOINTS.c.revision == now.revision - 1)
+        with self._ledger.writing() as connection:
+            if now.revision > 1:
+                return connection.execute(ENDPOINTS.update().where(before).values(**values)).rowcount == 1
+            try:
+                connection.execute(ENDPOINTS.insert().values(name=now.name, found={}, **values))
+            except sa.exc.IntegrityError:
+                connection.rollback()
+                return False
+            return True
 
     def forget(self, name: str) -> None:
         """Want an endpoint no longer."""

@@ -18,6 +18,7 @@ from alembic.config import Config
 import nbmlops.ledger
 from nbmlops.errors import ConflictError, StoreError
 from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.endpoints import Endpoints
 from nbmlops.ledger.events import Draft
 from nbmlops.ledger.tables import EVENTS, REVISIONS
 from tests.ledger.conftest import intruder, without_triggers
@@ -181,9 +182,24 @@ def test_a_ledger_of_an_older_version_is_migrated_with_its_events_kept(
     assert migrated.events() == events
     assert migrated.check_chain() == 3
     assert migrated.append(draft()).seq == 4
-    assert migrated.endpoints() == []
+    assert Endpoints(migrated).wanted() == {}
     with intruder(url) as connection:
         assert connection.execute(sa.text("SELECT version_num FROM nbmlops_version")).scalar() == REVISIONS[-1]
+
+
+def test_endpoints_of_before_are_gone_after_the_upgrade_and_the_events_of_their_deploys_stay(
+    open_ledger: Callable[[], Ledger], url: str
+) -> None:
+    migrations = Config()
+    migrations.set_main_option("script_location", str(Path(nbmlops.ledger.__path__[0]) / "migrations"))
+    with intruder(url) as connection:
+        migrations.attributes["connection"] = connection
+        command.upgrade(migrations, "0005")
+        connection.execute(sa.text("INSERT INTO nbmlops_endpoints (name, record) VALUES ('live', '{\"pid\": 1}')"))
+    migrated = open_ledger()
+    migrated.append(draft("endpoint/live"))
+    assert Endpoints(migrated).wanted() == {}
+    assert migrated.check_chain() == 1
 
 
 def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(open_ledger: Callable[[], Ledger], url: str) -> None:
@@ -214,15 +230,6 @@ def test_a_ledger_out_of_reach_says_so_without_its_password(anchors: Path, place
     assert caught.value.exit_code == 10
     assert "NBMLOPS_LEDGER" in caught.value.hint
     assert "hunter2" not in f"{caught.value} {caught.value.details()} {shown.replace(place, '')}"
-
-
-def test_endpoints_are_wanted_replaced_and_forgotten(open_ledger: Callable[[], Ledger]) -> None:
-    open_ledger().put_endpoint("b", {"model": "delays/1"})
-    open_ledger().put_endpoint("a", {"model": "delays/1"})
-    open_ledger().put_endpoint("a", {"model": "delays/2"})
-    assert open_ledger().endpoints() == [{"model": "delays/2"}, {"model": "delays/1"}]
-    open_ledger().remove_endpoint("a")
-    assert open_ledger().endpoints() == [{"model": "delays/1"}]
 
 
 def test_an_unreadable_anchor_stops_no_event_and_is_told(ledger: Ledger, anchors: Path) -> None:

@@ -95,6 +95,7 @@ STORIES = [
         (
             Case("deploy delays/1 --as live", {"model": "delays/1", "as_": "live"}),
             Case("endpoints"),
+            Case("traffic live 1=100", {"endpoint": "live", "weights": {"1": "100"}}),
             Case("predict live --data five.parquet", {"endpoint": "live", "data": "five.parquet"}),
             Case("undeploy live", {"endpoint": "live"}),
         )

@@ -378,6 +378,7 @@ def completions(shell: InteractiveShell, text: str) -> list[str]:
         ("%mlops history ", {"delays"}),
         ("%mlops validate delays/1 --gate ", {"default", "hopeless"}),
         ("%mlops undeploy ", {"live"}),
+        ("%mlops traffic ", {"live"}),
         ("%mlops show ", {"first", "delays/1", "live"}),
         ("%mlops run ", {"train.ipynb"}),
         ("%mlops drift ", {"frame", "january.parquet", "march.parquet"}),
@@ -388,10 +389,11 @@ def completions(shell: InteractiveShell, text: str) -> list[str]:
 def test_completion_offers_what_exists(text: str, offered: set[str], shell: InteractiveShell, lived: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    from nbmlops.ledger.database import Ledger
+    from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 
     shell.user_ns |= {"frame": flights(1), "fitted": LogisticRegression(), "number": 3}
-    nbmlops.open(lived).project.open(Ledger).put_endpoint("live", {})
+    live = Wanted("live", "somewhere", (Variant("delays", "1", ""),))
+    nbmlops.open(lived).project.open(Endpoints).want(live)
     found = completions(shell, text)
     assert offered <= set(found)
     assert len(found) == len(set(found))

@@ -10,6 +10,7 @@ import pytest
 
 from nbmlops.errors import ConflictError, NotFoundError, UsageError
 from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.ledger.events import Draft
 from nbmlops.surfaces.python import Operations
 from nbmlops.tracking.mlflow import Tracking
@@ -157,9 +158,10 @@ def test_the_ledger_may_live_in_mlflows_own_database(team: Operations) -> None:
     team.track("baseline")
     team.end()
     with contextlib.closing(Ledger(team.project.settings.tracking.value, team.project.root)) as ledger:
-        ledger.put_endpoint("delays", {"endpoint": "delays"})
+        endpoints = Endpoints(ledger)
+        wanted = endpoints.want(Wanted("delays", "here", (Variant("delays", "1", ""),)))
         ledger.append(Draft("deploy", "endpoint/delays", "cli", True, "ok"))
-        assert (ledger.check_chain(), ledger.endpoints()) == (1, [{"endpoint": "delays"}])
+        assert (ledger.check_chain(), endpoints.wanted()) == (1, {"delays": wanted})
     assert Operations(team.project.root).runs(name="baseline")[0].status == "FINISHED"
 
 
