@@ -43,6 +43,7 @@ _TABLE: Final = (
     Row("sklearn.compose", "ColumnTransformer", "transformer", "also nested, any selection", steps.column_transformer),
     Row("sklearn.preprocessing", "StandardScaler", "transformer", "", steps.standard_scaler),
     Row("sklearn.preprocessing", "MinMaxScaler", "transformer", "", steps.min_max_scaler),
+    Row("sklearn.preprocessing", "MaxAbsScaler", "transformer", "", steps.max_abs_scaler),
     Row("sklearn.preprocessing", "RobustScaler", "transformer", "", steps.robust_scaler),
     Row(
         "sklearn.impute",
@@ -56,15 +57,19 @@ _TABLE: Final = (
     Row("sklearn.preprocessing", "FunctionTransformer", "transformer", "no function", steps.function_transformer),
     *(
         Row("sklearn.linear_model", name, "regressor", _ONE_OUTPUT, heads.linear_regressor)
-        for name in ("LinearRegression", "Ridge", "Lasso", "ElasticNet", "SGDRegressor")
+        for name in (
+            *("LinearRegression", "Ridge", "RidgeCV", "Lasso", "LassoCV", "ElasticNet", "ElasticNetCV"),
+            *("BayesianRidge", "HuberRegressor", "SGDRegressor"),
+        )
     ),
     Row("sklearn.svm", "LinearSVR", "regressor", "", heads.linear_regressor),
     Row("sklearn.linear_model", "LogisticRegression", "classifier", "", heads.logistic_regression),
+    Row("sklearn.linear_model", "LogisticRegressionCV", "classifier", "", heads.logistic_regression),
     Row("sklearn.linear_model", "SGDClassifier", "classifier", "", heads.sgd_classifier),
     Row("sklearn.linear_model", "RidgeClassifier", "classifier", _ONE_OUTPUT, heads.linear_classifier),
     Row("sklearn.svm", "LinearSVC", "classifier", "", heads.linear_classifier),
     *(
-        Row(module, f"{name}{kind.capitalize()[:-2]}or" if kind == "regressor" else f"{name}Classifier", kind, on, read)
+        Row(module, name + kind.capitalize(), kind, on, read)
         for module, name, on, read in (
             ("sklearn.tree", "DecisionTree", _ONE_OUTPUT, heads.tree),
             ("sklearn.tree", "ExtraTree", _ONE_OUTPUT, heads.tree),
@@ -84,7 +89,7 @@ def supported() -> tuple[Row, ...]:
     Examples
     --------
     >>> [row.name for row in supported() if row.kind == "regressor"][:3]
-    ['LinearRegression', 'Ridge', 'Lasso']
+    ['LinearRegression', 'Ridge', 'RidgeCV']
     """
     return _TABLE
 
@@ -131,8 +136,8 @@ def compile_model(model: Any, predict_fn: str = "predict", *, inputs: Sequence[s
         read = reader_of(estimator, "estimator")
         check_width(estimator, flow)
         own, head = read(estimator, flow)
-    except AttributeError as exc:
-        raise NotCompilableError(f"a part of it is not fitted, or by another version ({exc})") from exc
+    except (AttributeError, TypeError, ValueError, LookupError) as exc:
+        raise NotCompilableError(f"a part of it is not fitted, or by another version: {exc}") from exc
     by_position = not hasattr(model, "feature_names_in_")
     names, plan = (names, ahead + own) if by_position else _without_dropped(names, ahead + own)
     compiled = Compiled(

@@ -93,6 +93,13 @@ def min_max_scaler(scaler: Any, flow: Flow) -> Read:
     return steps, flow
 
 
+def max_abs_scaler(scaler: Any, flow: Flow) -> Read:
+    """Read ``x / scale``, clipped to [-1, 1] if it was told to."""
+    steps = [convert("float", "infinite"), _scaled(scaler.scale_, flow, as_input=False)]
+    clipped = [{"op": "clip", "low": -1.0, "high": 1.0}] if scaler.clip else []
+    return steps + clipped, flow
+
+
 def robust_scaler(scaler: Any, flow: Flow) -> Read:
     """Read ``(x - center) / scale``."""
     steps = [convert("float", "infinite")]

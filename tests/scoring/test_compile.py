@@ -13,6 +13,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    MaxAbsScaler,
     MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
@@ -61,6 +62,10 @@ REGRESSORS = [
     linear_model.ElasticNet(alpha=0.01),
     linear_model.SGDRegressor(random_state=0),
     svm.LinearSVR(random_state=0),
+    linear_model.LassoCV(cv=3),
+    linear_model.RidgeCV(),
+    linear_model.ElasticNetCV(cv=3),
+    linear_model.HuberRegressor(),
     tree.DecisionTreeRegressor(random_state=0),
     tree.ExtraTreeRegressor(random_state=0),
     ensemble.RandomForestRegressor(12, random_state=0),
@@ -134,6 +139,7 @@ TRANSFORMERS = {
     "scaled": make_pipeline(SimpleImputer(), StandardScaler(with_mean=False)),
     "only centred": make_pipeline(SimpleImputer(strategy="constant", fill_value=-5.0), StandardScaler(with_std=False)),
     "clipped": make_pipeline(SimpleImputer(), MinMaxScaler((-1, 2), clip=True)),
+    "largest": make_pipeline(SimpleImputer(), MaxAbsScaler()),
     "robust": make_pipeline(SimpleImputer(strategy="most_frequent"), RobustScaler(quantile_range=(10, 80))),
     "no function": make_pipeline(SimpleImputer(), FunctionTransformer(), FunctionTransformer(validate=True)),
     "nested": make_pipeline(
@@ -251,13 +257,19 @@ def test_figures_on_a_threshold_go_the_same_way():
         assert agreement(model, compiled, around).agrees
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_generated_pipelines_answer_as_scikit_learn_does(seed):
-    """Any transformer on any columns, any model."""
+def generated(seed):
+    """Make any transformer on any columns, and any model."""
     rng = np.random.default_rng(seed)
     rows = made_table(seed, 200)
     numbers = [name for name in NUMBERS if rng.random() < 0.7] or ["wind"]
-    scalers = [StandardScaler(), MinMaxScaler(), RobustScaler(), "passthrough", StandardScaler(with_std=False)]
+    scalers = [
+        StandardScaler(),
+        MinMaxScaler(),
+        RobustScaler(),
+        MaxAbsScaler(),
+        "passthrough",
+        StandardScaler(with_std=False),
+    ]
     encoders = [encoder for name, encoder in ENCODERS.items() if "given" not in name and "nan" not in name]
     figured = Pipeline([("fill", SimpleImputer()), ("scale", scalers[rng.integers(len(scalers))])])
     columns = ColumnTransformer(
@@ -271,7 +283,18 @@ def test_generated_pipelines_answer_as_scikit_learn_does(seed):
     if "Hist" in str(model):
         columns.set_params(sparse_threshold=0)
     kind = str(rng.choice(["two", "three"])) if is_class else "positive"
-    proven(fitted(make_pipeline(columns, model), rows, kind), rows)
+    return fitted(make_pipeline(columns, model), rows, kind), rows
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_generated_pipelines_answer_as_scikit_learn_does(seed):
+    proven(*generated(seed))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(12, 300))
+def test_many_generated_pipelines_answer_as_scikit_learn_does(seed):
+    proven(*generated(seed))
 
 
 def test_one_row_and_many_answer_alike(table):
