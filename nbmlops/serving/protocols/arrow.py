@@ -193,12 +193,7 @@ def _refuse_nested(schema: Any) -> None:
 
 
 def _is_text(kind: Any) -> bool:
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-    )
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
 def _joined(chunks: Sequence[Any], limits: Limits) -> np.ndarray:

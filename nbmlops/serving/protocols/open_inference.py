@@ -9,13 +9,12 @@ import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import orjson
 
-from nbmlops import __version__
 from nbmlops.errors import DataError, NbmlopsError, NotFoundError, UsageError
 from nbmlops.serving.protocols.invocations import counted, loads
 from nbmlops.serving.protocols.refusals import JSON, Answer, NotTakenError, TooLargeError
@@ -101,9 +100,7 @@ def answer_get(path: str, served: Served, *, is_ready: bool = True) -> Answer | 
     """
     parts = path.strip("/").split("/")
     if parts == ["v2"]:
-        from importlib.metadata import version  # seldom asked for
-
-        return _told({"name": "nbmlops", "version": version("nbmlops"), "extensions": ["binary_tensor_data"]})
+        return _told({"name": "nbmlops", "version": _own_version(), "extensions": ["binary_tensor_data"]})
     if parts[:2] == ["v2", "health"] and parts[2:] in (["live"], ["ready"]):
         return _told({"live": True}) if parts[2] == "live" else _told({"ready": is_ready}, is_ready)
     if (found := _target(parts)) is None or found[2] not in ("", "ready"):
@@ -147,6 +144,13 @@ def metadata(served: Served) -> dict[str, Any]:
         "inputs": [_described(column) for column in served.schema.columns],
         "outputs": [{"name": OUTPUT, "datatype": served.output, "shape": shape}],
     }
+
+
+@cache
+def _own_version() -> str:
+    from importlib.metadata import version  # seldom asked for
+
+    return version("nbmlops")
 
 
 def _described(column: Column) -> dict[str, Any]:

@@ -14,7 +14,7 @@ NULLS = frozenset(
         "NULL", "NaN", "None", "n/a", "nan", "null",
     )
 )  # fmt: skip
-_TRUTHS = {"true": True, "false": False, "1": True, "0": False}
+_TRUTHS = {"true": True, "false": False}
 
 
 def read(body: bytes, schema: Schema, max_rows: int) -> tuple[Mapping[Any, Sequence[Any]], int]:
@@ -75,25 +75,34 @@ def _rows(body: bytes, max_rows: int) -> list[list[str]]:
 
 
 def _column(column: Column, at: int, rows: Sequence[Sequence[str]], schema: Schema) -> list[Any]:
-    convert = _CONVERTS.get(column.type.name)
-    if convert is None:
+    """Read one column in the first of its type's ways that reads all of its words."""
+    ways = _WAYS.get(column.type.name)
+    if ways is None:
         raise DataError(f"Column {column.name!r} takes {column.type.name}, which CSV cannot hold.", "Send JSON.")
     words = [row[at] if at < len(row) else "" for row in rows]
     null = MISSING if column.type.name == "string" else None
-    try:
-        return [null if word in NULLS else convert(word) for word in words]
-    except (KeyError, ValueError):
-        row = next(row for row, word in enumerate(words) if word not in NULLS and not _reads(convert, word))
-        said = f"Column {column.name!r} takes {column.type.name}; row {row} has text that cannot be read as that."
-        raise DataError(said, schema.hint()) from None
+    unread = 0
+    for convert in ways:
+        values = [null if word in NULLS else _or_unread(convert, word) for word in words]
+        if _UNREAD not in values:
+            return values
+        unread = max(unread, values.index(_UNREAD))
+    said = f"Column {column.name!r} takes {column.type.name}; row {unread} has text that cannot be read as that."
+    raise DataError(said, schema.hint())
 
 
-def _reads(convert: Callable[[str], Any], word: str) -> bool:
+class _Unread:
+    """What stands where a word is no value of the type."""
+
+
+_UNREAD = _Unread()
+
+
+def _or_unread(convert: Callable[[str], Any], word: str) -> Any:
     try:
-        convert(word)
+        return convert(word)
     except (KeyError, ValueError):
-        return False
-    return True
+        return _UNREAD
 
 
 def _number(word: str) -> float:
@@ -102,26 +111,27 @@ def _number(word: str) -> float:
     return float(word)
 
 
-def _whole(word: str) -> int:
-    """Read a whole number, however it is written: ``7``, ``7.0``, ``7e0``."""
+def _digits(word: str) -> int:
     if "_" in word:
         raise ValueError
-    try:
-        return int(word)
-    except ValueError:
-        number = float(word)
-        if not number.is_integer():
-            raise
-        return int(number)
+    return int(word)
 
 
-_CONVERTS: dict[str, Callable[[str], Any]] = {
-    "boolean": lambda word: _TRUTHS[word.lower()],
-    "integer": _whole,
-    "long": _whole,
-    "float": _number,
-    "double": _number,
-    "string": str,
+def _whole(word: str) -> int:
+    """Read a whole number that is written as ``7.0`` or ``7e0``."""
+    number = _number(word)
+    if not number.is_integer():
+        raise ValueError
+    return int(number)
+
+
+_WAYS: dict[str, tuple[Callable[[str], Any], ...]] = {
+    "boolean": (lambda word: _TRUTHS[word.lower()], {"1": True, "0": False}.__getitem__),
+    "integer": (_digits, _whole),
+    "long": (_digits, _whole),
+    "float": (_number,),
+    "double": (_number,),
+    "string": (str,),
 }
 
 
