@@ -1,5 +1,5 @@
 """Fitted scikit-learn models as plain data, and their scoring in numpy alone.
 
 ``compile`` reads a fitted model, ``compiled`` keeps what was read, ``scorer`` scores with it,
-``agreement`` proves that both answer alike. Only ``compile`` and ``agreement`` need scikit-learn.
+``agreement`` proves that both answer alike; ``onnx`` takes over deep forests where that is faster. Only ``compile`` and ``agreement`` need scikit-learn.
 """

@@ -49,7 +49,7 @@ _TABLE: Final = (
         "sklearn.impute",
         "SimpleImputer",
         "transformer",
-        "no indicator columns, no function; numbers or text, not both in one",
+        "numbers or text, not both in one; no function; indicator columns for numbers",
         steps.simple_imputer,
     ),
     Row("sklearn.preprocessing", "OneHotEncoder", "transformer", "", steps.one_hot_encoder),
@@ -65,7 +65,7 @@ _TABLE: Final = (
     Row("sklearn.svm", "LinearSVR", "regressor", "", heads.linear_regressor),
     Row("sklearn.linear_model", "LogisticRegression", "classifier", "", heads.logistic_regression),
     Row("sklearn.linear_model", "LogisticRegressionCV", "classifier", "", heads.logistic_regression),
-    Row("sklearn.linear_model", "SGDClassifier", "classifier", "", heads.sgd_classifier),
+    Row("sklearn.linear_model", "SGDClassifier", "classifier", "modified_huber with two classes", heads.sgd_classifier),
     Row("sklearn.linear_model", "RidgeClassifier", "classifier", _ONE_OUTPUT, heads.linear_classifier),
     Row("sklearn.svm", "LinearSVC", "classifier", "", heads.linear_classifier),
     *(

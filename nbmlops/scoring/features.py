@@ -208,6 +208,17 @@ def _filled(feature: Feature, missing: float, fill: Any) -> Feature:
     return replace(feature, steps=(*feature.steps, ("fill", missing, fill)))
 
 
+def _tell_missing(features: list[Feature], step: Op) -> list[Feature]:
+    """Give 1 where a figure is missing, else 0."""
+    missing = float(step["missing"])
+    return [
+        replace(feature, figures=is_missing(feature.figures, missing).astype(feature.dtype))
+        if isinstance(feature, Coded)
+        else replace(feature, steps=(*feature.steps, ("tell missing", missing)))
+        for feature in features
+    ]
+
+
 def is_missing(figures: np.ndarray, missing: float) -> np.ndarray:
     """Tell where the mark for a missing figure stands, which may be NaN."""
     return np.isnan(figures) if np.isnan(missing) else np.asarray(figures == missing)
@@ -293,5 +304,6 @@ _STEPS: Final[dict[str, Callable[[list[Feature], Op], list[Feature]]]] = {
     "clip": _clip,
     "fill": _fill,
     "fill-text": _fill_text,
+    "tell missing": _tell_missing,
     "encode": _encode,
 }

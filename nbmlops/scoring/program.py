@@ -58,6 +58,11 @@ class Block:
             figures[row, is_missing(figures[row], mark)] = fill[row, 0]
         return figures
 
+    def _told(self, figures: np.ndarray, missing: np.ndarray) -> np.ndarray:
+        return np.stack([is_missing(row, mark) for row, mark in zip(figures, missing[:, 0], strict=True)]).astype(
+            figures.dtype
+        )
+
     def _checked(self, figures: np.ndarray, refuses: str) -> np.ndarray:
         good = np.isfinite(figures)
         if not good.all():
@@ -80,6 +85,7 @@ _BLOCK_STEPS: Final[dict[str, Callable[..., np.ndarray]]] = {
     "refuse": Block._checked,
     "clip": Block._clipped,
     "fill": Block._filled,
+    "tell missing": Block._told,
     **{name: (lambda block, figures, by, name=name: block._operated(figures, name, by)) for name in UFUNCS},
 }
 

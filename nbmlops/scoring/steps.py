@@ -113,7 +113,6 @@ def robust_scaler(scaler: Any, flow: Flow) -> Read:
 
 def simple_imputer(imputer: Any, flow: Flow) -> Read:
     """Read what is put where a figure or a text is missing, for each column."""
-    expects(not imputer.add_indicator, "SimpleImputer adds indicator columns (add_indicator=True)")
     expects(not flow.is_sparse, "SimpleImputer gets sparse columns")
     strategies = ("mean", "median", "most_frequent", "constant")
     expects(isinstance(imputer.strategy, str) and imputer.strategy in strategies, "SimpleImputer calls a function")
@@ -129,12 +128,21 @@ def _number_imputer(imputer: Any, flow: Flow) -> Read:
     is_nan = bool(np.isnan(missing))
     kept = _observed(imputer)
     fills = np.asarray(imputer.statistics_, imputer._fill_dtype).astype(float)[kept]
-    steps = [convert("float", "infinite" if is_nan else "both"), *_keeping(kept, flow)]
-    return [*steps, {"op": "fill", "missing": float(missing), "by": fills}], Flow(len(kept))
+    figures = convert("float", "infinite" if is_nan else "both")
+    fill = [*_keeping(kept, flow), {"op": "fill", "missing": float(missing), "by": fills}]
+    if not imputer.add_indicator:
+        return [figures, *fill], Flow(len(kept))
+    told = [int(place) for place in imputer.indicator_.features_]
+    branches = [
+        {"columns": list(range(flow.n_columns)), "steps": fill},
+        {"columns": told, "steps": [{"op": "tell missing", "missing": float(missing)}]},
+    ]
+    return [figures, {"op": "split", "branches": branches}], Flow(len(kept) + len(told))
 
 
 def _text_imputer(imputer: Any, flow: Flow) -> Read:
     missing = imputer.missing_values
+    expects(not imputer.add_indicator, "SimpleImputer adds indicator columns to text (add_indicator=True)")
     is_nan = isinstance(missing, float) and np.isnan(missing)
     expects(missing is None or is_nan, "SimpleImputer takes something else than None or NaN as missing text")
     kept = _observed(imputer)

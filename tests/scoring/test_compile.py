@@ -138,6 +138,10 @@ def test_histogram_boosting_on_an_array_with_categorical_positions():
 TRANSFORMERS = {
     "scaled": make_pipeline(SimpleImputer(), StandardScaler(with_mean=False)),
     "only centred": make_pipeline(SimpleImputer(strategy="constant", fill_value=-5.0), StandardScaler(with_std=False)),
+    "with indicators": make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()),
+    "with a mark": make_pipeline(
+        SimpleImputer(), SimpleImputer(missing_values=0, strategy="most_frequent", add_indicator=True)
+    ),
     "clipped": make_pipeline(SimpleImputer(), MinMaxScaler((-1, 2), clip=True)),
     "largest": make_pipeline(SimpleImputer(), MaxAbsScaler()),
     "robust": make_pipeline(SimpleImputer(strategy="most_frequent"), RobustScaler(quantile_range=(10, 80))),
@@ -316,7 +320,6 @@ REFUSED = [
     (make_pipeline(Mine(), LogisticRegression()), "Mine is a type of your own made from StandardScaler"),
     (make_pipeline(PolynomialFeatures(), LogisticRegression()), "PolynomialFeatures is not compiled"),
     (make_pipeline(FunctionTransformer(np.abs), LogisticRegression()), "calls a function of yours"),
-    (make_pipeline(SimpleImputer(add_indicator=True), LogisticRegression()), "add_indicator"),
     (make_pipeline(LogisticRegression()), ""),
     (ensemble.GradientBoostingClassifier(n_estimators=2, init=LogisticRegression()), "starts from a model"),
     (make_pipeline(StandardScaler(), StandardScaler()), "has StandardScaler where estimators are expected"),
