@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from nbmlops.errors import KernelError, NbmlopsError, NotFoundError, UsageError, nearest
+from nbmlops.errors import DataError, KernelError, NbmlopsError, NotFoundError, UsageError, nearest
 from nbmlops.serving.capture.writing import Capture
 from nbmlops.serving.counters import Tally
 from nbmlops.serving.instructions import Bounds, Instructions
@@ -224,6 +224,8 @@ class Service:
             return refused(504, late), ()
         except KernelError as exc:
             return refused(503, exc)._replace(headers=(("retry-after", RETRY_S),)), ()
+        except (DataError, UsageError) as exc:  # the model does not take these rows: their sender's mistake
+            return refused(exc.http_status, exc), ()
         except Exception:  # noqa: BLE001  # a bug of the model's or ours: it is logged here, and the service goes on
             traceback.print_exc()
             return _FAILED, ()
