@@ -14,6 +14,7 @@ the model does not take is not looked at; a double in CSV is the nearest one to 
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -244,8 +245,9 @@ def _named(names: Sequence[Any], rows: Sequence[Sequence[Any]], schema: Schema) 
 
 def unique(names: Sequence[Any], schema: Schema) -> None:
     """Refuse two columns of one name, if it is one of the model's."""
+    times = Counter(names)
     for column in schema.columns:
-        if names.count(column.name) > 1:
+        if times[column.name] > 1:
             raise DataError(f"The data has column {column.name!r} more than once.", schema.hint())
 
 

@@ -2,11 +2,12 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nbmlops.errors import DataError, UsageError
-from nbmlops.serving.schema import MISSING, TYPES, Column, Schema
+from nbmlops.serving.schema import MISSING, Column, Schema
 
 NULLS = frozenset(
     (
@@ -23,8 +24,7 @@ def read(body: bytes, schema: Schema, max_rows: int) -> tuple[Mapping[Any, Seque
     Returns
     -------
     tuple
-        The model's columns as lists, all where nothing is known of it, and the number of rows; no more than
-        one row over `max_rows` is read.
+        The model's columns as lists, and the number of rows; no more than one row over `max_rows` is read.
 
     Raises
     ------
@@ -46,11 +46,13 @@ def read(body: bytes, schema: Schema, max_rows: int) -> tuple[Mapping[Any, Seque
     for row, values in enumerate(rows):
         if len(values) > len(header):
             raise DataError(f"Row {row} has {len(values)} values, and there are {len(header)} columns.", schema.hint())
-    known = schema.columns or tuple(_untyped(name) for name in dict.fromkeys(header))
-    for column in known:
-        if header.count(str(column.name)) > 1:
+    times, places = Counter(header), {name: place for place, name in enumerate(header)}
+    for column in schema.columns:
+        if times[str(column.name)] > 1:
             raise DataError(f"The data has column {column.name!r} more than once.", schema.hint())
-    return {c.name: _column(c, header.index(c.name), rows, schema) for c in known if c.name in header}, len(rows)
+    return {c.name: _column(c, places[str(c.name)], rows, schema) for c in schema.columns if c.name in places}, len(
+        rows
+    )
 
 
 def _rows(body: bytes, max_rows: int) -> list[list[str]]:
@@ -133,7 +135,3 @@ _WAYS: dict[str, tuple[Callable[[str], Any], ...]] = {
     "double": (_number,),
     "string": (str,),
 }
-
-
-def _untyped(name: str) -> Column:
-    return Column(name, TYPES["string"])
