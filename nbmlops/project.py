@@ -23,6 +23,7 @@ DEFAULTS = {
     "tracking": f"sqlite:///{STATE}/mlflow.db",
     "ledger": f"sqlite:///{STATE}/ledger.db",
     "journal": "page-cache",
+    "capture": f"{STATE}/capture",
 }
 
 _DURATION = (str, float)  # "10m", or seconds
@@ -38,16 +39,60 @@ _TIMING: dict[str, Any] = {
 }
 
 # The keys that exist, and what each takes; "*" stands for a name of the user's, [kind] for a list, (kind, kind) for
-# either, dict for a table whose keys are the user's. What is not here is refused, never ignored.
+# either, of which one may be a table; dict for a table whose keys are the user's. What is not here is refused, never
+# ignored.
 KEYS: dict[str, Any] = {
     "project": {"name": str},
-    "stores": {"tracking": str, "ledger": str, "journal": str},
+    "stores": {"tracking": str, "ledger": str, "journal": str, "capture": str},
     "gates": {
         "*": {
             "target": str,
             "data": str,
             "metrics": {"*": {"min": float, "max": float}},
             "champion": {"*": {"max_regression": float, "confidence": float}},
+        }
+    },
+    "endpoints": {
+        "*": {
+            "model": str,
+            "port": int,
+            "workers": int,
+            "address": str,
+            "token": str,
+            "certificate": str,
+            "key": str,
+            "capture": (
+                bool,
+                {
+                    "rate": float,
+                    "exclude": [str],
+                    "hash": [str],
+                    "keeps_refused": bool,
+                    "keep_days": float,
+                    "max_bytes": int,
+                    "max_waiting_bytes": int,
+                    "roll_bytes": int,
+                    "roll_s": float,
+                },
+            ),
+            "rollout": {
+                "canary": [float],
+                "linear": float,
+                "blue_green": bool,
+                "shadow": bool,
+                "bake": _DURATION,
+                "slo": str,
+                "promote": bool,
+            },
+            "limits": {
+                "max_body_bytes": int,
+                "max_rows": int,
+                "max_depth": int,
+                "max_waiting": int,
+                "deadline": _DURATION,
+                "body": _DURATION,
+                "latency": _DURATION,
+            },
         }
     },
     "pipelines": {
@@ -103,7 +148,9 @@ class Settings:
     tracking: Setting
     ledger: Setting
     journal: Setting
+    capture: Setting = Setting(DEFAULTS["capture"], "default")
     gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pipelines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     schedules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     agent: Mapping[str, Any] = field(default_factory=dict)
@@ -262,7 +309,9 @@ def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
         tracking=store("tracking"),
         ledger=store("ledger"),
         journal=_first("journal", overrides, stores),
+        capture=store("capture"),
         gates=content.get("gates", {}),
+        endpoints=content.get("endpoints", {}),
         pipelines=content.get("pipelines", {}),
         schedules=content.get("schedules", {}),
         agent=content.get("agent", {}),
@@ -273,12 +322,14 @@ def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
 
 def check_keys(content: Any, known: Any, place: tuple[str | int, ...], path: Path, text: str) -> None:
     """Refuse every key that is not known, and every value of another type than its key takes."""
+    if isinstance(known, tuple) and isinstance(content, dict):
+        known = next((kind for kind in known if isinstance(kind, dict)), known)
     if isinstance(known, dict):
         _check_table(content, known, place, path, text)
     elif isinstance(known, list):
         _check_list(content, known[0], place, path, text)
     elif not any(_is_of(content, kind) for kind in _kinds(known)):
-        wanted = " or ".join(_WORDS[kind] for kind in _kinds(known))
+        wanted = " or ".join(_WORDS[dict if isinstance(kind, dict) else kind] for kind in _kinds(known))
         raise _refusal(f"{dotted(place)} must be {wanted}, not {content!r}.", place, path, text)
 
 
@@ -305,12 +356,14 @@ def _refusal(message: str, place: tuple[str | int, ...], path: Path, text: str, 
     return UsageError(f"{path}, line {line_of(text, place)}: {message}", hint)
 
 
-def _kinds(known: Any) -> tuple[type, ...]:
+def _kinds(known: Any) -> tuple[Any, ...]:
     return known if isinstance(known, tuple) else (known,)
 
 
-def _is_of(content: Any, kind: type) -> bool:
+def _is_of(content: Any, kind: Any) -> bool:
     """Tell whether a value is of a kind; a whole number is a number too, and true is none."""
+    if isinstance(kind, dict):
+        return isinstance(content, dict)
     if isinstance(content, bool):
         return kind is bool
     return isinstance(content, (float, int) if kind is float else kind)

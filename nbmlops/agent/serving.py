@@ -91,13 +91,13 @@ class Serving:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _keep_up(self, mine: list[Wanted]) -> None:
-        from nbmlops.serving.capture.places import Place
         from nbmlops.serving.capture.settings import CaptureSettings
         from nbmlops.serving.capture.upkeep import keep_up
+        from nbmlops.serving.policy import place_of
 
         for wanted in mine:
             if wanted.capture:
-                place = Place.of(self._project.root, wanted.name)
+                place = place_of(self._project, wanted.name)
                 keep_up(place, CaptureSettings.of(wanted.capture), datetime.now(UTC))
 
     def _say(self, name: str, line: str) -> None:

@@ -44,7 +44,8 @@ class Wanted:
 
     `follows` is ``name@alias`` where the endpoint goes with an alias. `port` 0 is any free one, and
     `token`, `certificate` and `key` are references or paths, never values. `capture` is empty where
-    nothing is captured; `rollout` is the record of the one that goes on, or went on last.
+    nothing is captured, `limits` holds those that are not the servers' own; `rollout` is the record of
+    the one that goes on, or went on last.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Wanted:
     certificate: str = ""
     key: str = ""
     capture: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
     rollout: Mapping[str, Any] = field(default_factory=dict)
     since: str = ""
     revision: int = 0

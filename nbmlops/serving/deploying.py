@@ -4,11 +4,10 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from nbmlops import background
-from nbmlops.duration import duration_s
 from nbmlops.errors import ConflictError, DeployError, NbmlopsError, UsageError
 from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.project import Project
@@ -16,97 +15,9 @@ from nbmlops.registry.reading import remembered
 from nbmlops.registry.versions import CHALLENGER, CHAMPION, ModelVersion, parse_reference
 from nbmlops.serving import keeping, processes, rolling
 from nbmlops.serving.endpoints import Deployment, check_endpoint_name
-from nbmlops.serving.rollout import Plan
-from nbmlops.serving.slo import Slo
+from nbmlops.serving.policy import Terms, Trial, check_columns
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
 LOOK_S = 0.25
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How an endpoint is to be, as far as it was said; None leaves what is."""
-
-    port: int | None = None
-    workers: int | None = None
-    address: str | None = None
-    token: str | None = None
-    certificate: str | None = None
-    key: str | None = None
-    capture: bool | None = None
-
-    def applied(self, wanted: Wanted) -> Wanted:
-        """Give an endpoint as it is to be.
-
-        Raises
-        ------
-        UsageError
-            It would be open to others without a token, or a value cannot be.
-        """
-        said = {name: value for name, value in vars(self).items() if value is not None and name != "capture"}
-        capture = {} if self.capture is False else ({"rate": 1.0} if self.capture else wanted.capture)
-        after = replace(wanted, **said, capture=capture)
-        if not 0 <= after.port < 65536:
-            raise UsageError(f"There is no port {after.port}.", "Give one from 1024 to 65535.")
-        if not 1 <= after.workers <= 64:
-            raise UsageError(f"{after.workers} workers cannot be.", "Give a number from 1 to 64.")
-        if after.address not in LOCAL and not after.token:
-            raise UsageError(
-                f"At {after.address} others could reach the endpoint, and it asks for no token.",
-                "Give one: --token env:NAME; or leave out --address.",
-            )
-        if bool(after.certificate) != bool(after.key):
-            raise UsageError("TLS needs a certificate and its key.", "--certificate FILE --key FILE")
-        return after
-
-
-@dataclass(frozen=True)
-class Trial:
-    """How a new version is tried before it is live; no `plan` means at once."""
-
-    plan: Plan | None = None
-    slo: str = ""
-    promote: bool = False
-
-    @property
-    def words(self) -> str:
-        """The trial in words."""
-        if self.plan is None:
-            return ""
-        steps = ", ".join(f"{step:g}%" for step in self.plan.steps)
-        limits = f", while {self.slo}" if self.slo else ""
-        return f"{self.plan.strategy.replace('_', '/')} {steps}, {self.plan.bake_s:g} s each{limits}"
-
-
-def trial(
-    *, canary: str, linear: float | None, blue_green: bool, shadow: bool, bake: str, slo: str, promote: bool
-) -> Trial:
-    """Read how a version is to be tried.
-
-    Raises
-    ------
-    UsageError
-        Two ways were named, or a value cannot be read.
-    """
-    bake_s = duration_s(bake, "--bake")
-    named = [
-        *((Plan.canary(_steps(canary), bake_s),) if canary else ()),
-        *((Plan.linear(linear, bake_s),) if linear is not None else ()),
-        *((Plan.blue_green(bake_s),) if blue_green else ()),
-        *((Plan.shadow(bake_s),) if shadow else ()),
-    ]
-    if len(named) > 1:
-        raise UsageError("--canary, --linear, --blue-green and --shadow exclude each other.", "Give one of them.")
-    if not named and (slo or promote):
-        raise UsageError("--slo and --promote belong to a rollout.", "Add one: --canary 10,50,100")
-    return Trial(named[0] if named else None, str(Slo.parse(slo)) if slo else "", promote)
-
-
-def _steps(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part.strip().removesuffix("%")) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{text!r} are no steps.", "Write percentages with commas: --canary 10,50,100") from None
 
 
 # ----------------------------------------------------------------------- the deploy
@@ -118,36 +29,43 @@ def deployed(project: Project, model: str, name: str, terms: Terms, trial: Trial
     DeployError
         It failed its preflight, or a server does not start; all is as it was.
     """
-    started = time.monotonic()
     version = remembered(project, model)
-    known = project.open(Endpoints).wanted().get(check_endpoint_name(name))
-    old = ours(known)
-    wanted = terms.applied(_with(old, name, version, model, is_tried=bool(old and trial.plan)))
-    replaced = old.champion.label if old else ""
+    check_endpoint_name(name)
     if dry_run:
-        words = trial.words if old else ""
+        known = ours(project.open(Endpoints).wanted().get(name))
+        wanted = terms.applied(_with(known, name, version, model, is_tried=bool(known and trial.plan)))
+        _check(project, wanted, known, version, trial)
+        replaced, words = (known.champion.label, trial.words) if known else ("", "")
         return Deployment(name, "", version.name, version.version, "", replaced, words, dry_run=True)
-    _check(project, wanted, old, version, trial)
     with processes.only_one(keeping.lock(project, name)):
-        folder = keeping.folder_of(project, name)
-        report = keeping.prepared(project, folder, variant_of(version), wanted.workers)
-        if old and trial.plan:
-            counts = rolling.counted(project, name)
-            wanted = rolling.begun(
-                wanted, variant_of(version), trial.plan, slo=trial.slo, promote=trial.promote, counts=counts
-            )
-        found = _made_so(project, wanted, old)
+        made = _put(project, model, version, name, terms, trial)
     call_agent(project)
-    form = next((each.partition(" ")[2] for each in found.forms if each.startswith(f"{version.label} ")), "")
+    return made
+
+
+def _put(project: Project, model: str, version: ModelVersion, name: str, terms: Terms, trial: Trial) -> Deployment:
+    """Prove a version and have it served; whoever calls holds the endpoint's lock."""
+    started = time.monotonic()
+    old = ours(project.open(Endpoints).wanted().get(name))
+    is_tried = bool(old and trial.plan)
+    wanted = terms.applied(_with(old, name, version, model, is_tried=is_tried))
+    _check(project, wanted, old, version, trial)
+    report = keeping.prepared(project, keeping.folder_of(project, name), variant_of(version), wanted.workers)
+    if is_tried and trial.plan:
+        counts = rolling.counted(project, name)
+        wanted = rolling.begun(
+            wanted, variant_of(version), trial.plan, slo=trial.slo, promote=trial.promote, counts=counts
+        )
+    found = _made_so(project, wanted, old)
     return Deployment(
         endpoint=name,
         url=url_of(wanted, found.port),
         model=version.name,
         version=version.version,
-        form=form,
-        replaced=replaced,
-        rollout=trial.words if old else "",
-        state="running" if old and trial.plan else "",
+        form=next((each.partition(" ")[2] for each in found.forms if each.startswith(f"{version.label} ")), ""),
+        replaced=old.champion.label if old else "",
+        rollout=trial.words if is_tried else "",
+        state=rolling.RUNNING if is_tried else "",
         preflight=report.checks,
         seconds=round(time.monotonic() - started, 3),
     )
@@ -176,6 +94,12 @@ def _with(old: Wanted | None, name: str, version: ModelVersion, model: str, *, i
     return replace(old, variants=(variant_of(version),), follows=follows, rollout={}, since=now)
 
 
+def _fitting(trial: Trial, old: Wanted | None, version: ModelVersion) -> Trial:
+    """Leave a declared rollout out where there is no other version of the model to try it against."""
+    is_fitting = old and old.champion.label != version.label and old.champion.model == version.name
+    return trial if is_fitting or not trial.is_declared else Trial()
+
+
 def _check(project: Project, wanted: Wanted, old: Wanted | None, version: ModelVersion, trial: Trial) -> None:
     """Refuse, before anything is done, what cannot end well."""
     if old and old.rollout.get("state") == rolling.RUNNING:
@@ -190,6 +114,9 @@ def _check(project: Project, wanted: Wanted, old: Wanted | None, version: ModelV
             f"{old.name} serves {old.champion.model}, and only its versions can be tried there.",
             f"Deploy {version.name} under a name of its own: --as NAME",
         )
+    check_columns(
+        wanted.capture, str((project.open(Endpoints).form(version.digest) or {}).get("inputs", "")), version.label
+    )
     if trial.promote:
         _check_evidence(project, version, wanted)
     if wanted.port and (old is None or old.port != wanted.port):

@@ -4,6 +4,7 @@ A verb calls this for the endpoint that it changes, the agent for all of them ag
 under the endpoint's lock. All state is in files and in the ledger: whoever did it last may be dead.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbmlops.errors import DeployError
+from nbmlops.errors import DeployError, StoreError
 from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.project import Project
 from nbmlops.registry.forms import COMPILED as COMPILED_FORM
@@ -27,6 +28,7 @@ from nbmlops.serving.instructions import (
     FILE,
     LOG,
     MODEL,
+    PREFLIGHT,
     VARIANTS,
     WORKERS,
     Instructions,
@@ -34,6 +36,7 @@ from nbmlops.serving.instructions import (
     ServedVariant,
     replace_file,
 )
+from nbmlops.serving.policy import limits_of
 from nbmlops.serving.preflight import Preflight
 from nbmlops.serving.wire import socket_name
 
@@ -68,24 +71,39 @@ def prepared(project: Project, folder: Path, variant: Variant, n_processes: int)
         Its bytes are not those that were registered.
     """
     place = place_of(folder, variant)
-    if (place / "preflight.json").exists() and (found := Preflight.read(place)).passed:
-        return found
-    shutil.rmtree(place, ignore_errors=True)
-    try:
-        place.mkdir(parents=True, mode=0o700)
-        form = _fetched(project, place, variant)
-        replace_file(place / FACTS, form.record())
-        found = _proven(folder, place, variant, form, n_processes)
-        if not found.passed:
-            raise DeployError(
-                f"{variant.label} failed its preflight, so what is live stays: {found.failures}.",
-                f"Read {folder / LOG}",
-            )
-    except BaseException:
-        _stop_model(place)
+    with _on_disk(folder):
+        if (place / PREFLIGHT).exists() and (found := Preflight.read(place)).passed:
+            return found
         shutil.rmtree(place, ignore_errors=True)
-        raise
+        try:
+            place.mkdir(parents=True, mode=0o700)
+            return _put_to_proof(project, folder, variant, n_processes)
+        except BaseException:
+            _stop_model(place)
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+
+
+def _put_to_proof(project: Project, folder: Path, variant: Variant, n_processes: int) -> Preflight:
+    place = place_of(folder, variant)
+    form = _fetched(project, place, variant)
+    replace_file(place / FACTS, form.record())
+    found = _proven(folder, place, variant, form, n_processes)
+    if not found.passed:
+        raise DeployError(
+            f"{variant.label} failed its preflight, so what is live stays: {found.failures}.", f"Read {folder / LOG}"
+        )
     return found
+
+
+@contextlib.contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    """Word that an endpoint's files cannot be written or read."""
+    try:
+        yield
+    except OSError as exc:
+        what = f"The files of the endpoint in {folder} cannot be kept: {exc.strerror or exc}."
+        raise StoreError(what, "Check the disk and its permissions.") from exc
 
 
 def _fetched(project: Project, place: Path, variant: Variant) -> Form:
@@ -108,13 +126,13 @@ def _proven(folder: Path, place: Path, variant: Variant, form: Form, n_processes
     if form.kind == COMPILED_FORM:
         already = _size(log)
         process = processes.start(processes.PREFLIGHT, [str(place)], log)
-        if process.wait(processes.START_TIMEOUT_S) or not (place / "preflight.json").exists():
+        if process.wait(processes.START_TIMEOUT_S) or not (place / PREFLIGHT).exists():
             raise DeployError(f"{variant.label} failed its preflight: {processes.said(log, already)}", f"Read {log}")
         return Preflight.read(place)
     try:
         _start_model(folder, place, variant, n_processes)
     except DeployError:
-        if not (place / "preflight.json").exists():
+        if not (place / PREFLIGHT).exists():
             raise
     return Preflight.read(place)
 
@@ -159,6 +177,11 @@ def made_so(project: Project, wanted: Wanted) -> Found:
         A version failed its preflight, or a worker does not start: what was live is as it was.
     """
     folder = folder_of(project, wanted.name)
+    with _on_disk(folder):
+        return _made_so(project, folder, wanted)
+
+
+def _made_so(project: Project, folder: Path, wanted: Wanted) -> Found:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for variant in wanted.variants:
         prepared(project, folder, variant, wanted.workers)
@@ -192,6 +215,7 @@ def _served(folder: Path, variant: Variant, wanted: Wanted) -> ServedVariant:
 
 def _instructions(project: Project, folder: Path, wanted: Wanted, served: list[ServedVariant]) -> Instructions:
     token = resolved(wanted.token) if wanted.token else ""
+    limits, bounds = limits_of(wanted)
     return Instructions(
         endpoint=wanted.name,
         revision=wanted.revision,
@@ -204,6 +228,8 @@ def _instructions(project: Project, folder: Path, wanted: Wanted, served: list[S
         certificate=str(project.path(wanted.certificate)) if wanted.certificate else "",
         key=str(project.path(wanted.key)) if wanted.key else "",
         capture=wanted.capture,
+        limits=limits,
+        bounds=bounds,
     )
 
 

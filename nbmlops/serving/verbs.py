@@ -31,9 +31,10 @@ def deploy(
     linear: float | None = None,
     blue_green: bool = False,
     shadow: bool = False,
-    bake: str = "5m",
+    bake: str | None = None,
     slo: str = "",
     promote: bool = False,
+    at_once: bool = False,
     wait: bool = False,
     capture: bool | None = None,
     token: str | None = None,
@@ -53,8 +54,8 @@ def deploy(
     Parameters
     ----------
     model
-        ``name/version`` or ``name@alias``; a name alone means ``name@champion``. An endpoint that was
-        deployed by an alias goes with it.
+        ``name/version`` or ``name@alias``; a name alone means ``name@champion``, and that of an endpoint of
+        nbmlops.toml the model declared there. An endpoint that was deployed by an alias goes with it.
     as_
         The endpoint's name; the model's name unless given.
     port
@@ -70,11 +71,13 @@ def deploy(
     shadow
         Have it answer nobody, and compare what it says with what is answered.
     bake
-        How long each step lasts at least: ``90s``, ``5m``.
+        How long each step lasts at least: ``90s``; ``5m`` unless given.
     slo
         The limits: ``err<1%,p99<50ms,shift<0.2``.
     promote
         Point the alias that the endpoint follows at the version after the last step; its gate must have passed.
+    at_once
+        Leave out the rollout that nbmlops.toml declares for the endpoint.
     wait
         Return when the rollout has ended.
     capture
@@ -123,14 +126,23 @@ def deploy(
     serve = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", uri, "-p", str(port)]
     subprocess.run(serve, env={**os.environ, "MLFLOW_TRACKING_URI": $tracking})
     """
-    from nbmlops.registry.versions import parse_reference
-    from nbmlops.serving import deploying
+    from nbmlops.serving import deploying, policy
 
-    terms = deploying.Terms(port, workers, address, token, certificate, key, capture)
-    trial = deploying.trial(
-        canary=canary, linear=linear, blue_green=blue_green, shadow=shadow, bake=bake, slo=slo, promote=promote
+    model, name = policy.target_of(project, model, as_)
+    declared = policy.of(project, name)
+    captured = policy.captured(declared, capture)
+    terms = policy.Terms(port, workers, address, token, certificate, key, captured).over(declared.terms)
+    trial = policy.trial(
+        declared.rollout,
+        at_once=at_once,
+        canary=canary,
+        linear=linear,
+        blue_green=blue_green,
+        shadow=shadow,
+        bake=bake,
+        slo=slo,
+        promote=promote,
     )
-    name = as_ or parse_reference(model).name
     made = deploying.deployed(project, model, name, terms, trial, dry_run=dry_run)
     if not wait or made.state != "running":
         return made
