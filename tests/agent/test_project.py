@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import sqlalchemy as sa
 from sklearn.linear_model import LogisticRegression
@@ -21,6 +22,7 @@ from nbmlops.agent.cards import Diagnosis, disk_check
 from nbmlops.agent.verbs import doctor
 from nbmlops.errors import NbmlopsError, NotFoundError
 from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.project import Project
 from nbmlops.serving import processes
 from nbmlops.surfaces.python import Operations
@@ -246,7 +248,8 @@ def endpoint(shop: Operations) -> Any:
 def test_an_endpoint_that_died_is_told_of_and_started_again_at_its_address(shop: Operations, endpoint: Any) -> None:
     assert shop.status().attention == ()
     assert check(shop.doctor(), "endpoints")[0] == "ok"
-    os.kill(endpoint.pid, signal.SIGKILL)
+    [pid] = endpoint.pids
+    os.kill(pid, signal.SIGKILL)
     wait_until(lambda: shop.endpoints()[0].status == "dead")
     assert [each.what for each in shop.status().attention] == ["endpoint shop window is dead"]
     assert check(shop.doctor(), "endpoints")[:2] == ("fail", "wanted, but dead: shop window")
@@ -255,12 +258,13 @@ def test_an_endpoint_that_died_is_told_of_and_started_again_at_its_address(shop:
     assert check(diagnosis, "endpoints")[0] == "ok"
     again = shop.show("shop window")
     assert (again.status, again.url, again.version) == ("answers", endpoint.url, "1")
-    assert again.pid != endpoint.pid
+    assert again.pids != endpoint.pids
     assert shop.status().endpoints[0].url == endpoint.url
 
 
 def test_a_server_that_does_not_answer_is_told_of(shop: Operations, endpoint: Any) -> None:
-    os.kill(endpoint.pid, signal.SIGSTOP)
+    [pid] = endpoint.pids
+    os.kill(pid, signal.SIGSTOP)
     try:
         [attention] = shop.status().attention
         assert (attention.what, attention.mend) == (
@@ -271,7 +275,7 @@ def test_a_server_that_does_not_answer_is_told_of(shop: Operations, endpoint: An
         assert (status, found) == ("fail", "running, but they do not answer: shop window")
         assert mend == "deploy delays/1 --as 'shop window'"
     finally:
-        os.kill(endpoint.pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
 
 
 # -------------------------------------------------------------------------- show
@@ -304,17 +308,15 @@ def test_show_names_the_nearest_of_all_names(shop: Operations, endpoint: Any, na
 
 
 def test_a_server_that_no_endpoint_owns_is_stopped(shop: Operations, endpoint: Any) -> None:
-    ledger = shop.project.open(Ledger)
-    [record] = ledger.endpoints()
-    ledger.remove_endpoint("shop window")
+    [pid] = endpoint.pids
+    shop.project.open(Endpoints).forget("shop window")
     assert check(shop.doctor(), "leftovers") == (
         "warn",
-        f"servers that no endpoint owns: {endpoint.pid}",
+        f"servers that no endpoint owns: {pid}",
         "doctor --fix",
     )
-    assert shop.doctor(fix=True).mended == (f"leftover server {endpoint.pid} stopped",)
-    assert not processes.is_alive(record["pid"], record["pid_started"])
-    assert not Path(record["folder"]).exists()
+    assert shop.doctor(fix=True).mended == (f"leftover server {pid} stopped",)
+    assert not psutil.pid_exists(pid)
     assert check(shop.doctor(), "leftovers")[0] == "ok"
 
 
@@ -322,15 +324,8 @@ def test_what_cannot_be_mended_is_told_of_and_the_rest_is_mended(shop: Operation
     """The ledger wants an endpoint of a version that is gone; beside it a run is orphaned."""
     told: list[str] = []
     project = Project(shop.project.root, notify=told.append)
-    record = {
-        "endpoint": "window",
-        "model": "delays",
-        "version": "7",
-        "host": os.uname().nodename,
-        "port": 1,
-        "pid": 2**22,
-    }
-    project.open(Ledger).put_endpoint("window", record | {"pid_started": 0.0, "since": "", "folder": ""})
+    wanted = Wanted("window", os.uname().nodename, (Variant("delays", "7", "0" * 64),))
+    project.open(Endpoints).want(wanted)
     tracking = project.open(Tracking)
     owner = {"nbmlops.host": os.uname().nodename, "nbmlops.pid": str(2**22), "nbmlops.pid_started": "0"}
     tracking.client.create_run(tracking.experiment_id, tags=owner, run_name="orphan")
@@ -338,7 +333,7 @@ def test_what_cannot_be_mended_is_told_of_and_the_rest_is_mended(shop: Operation
     assert diagnosis.mended == ("run orphan ended FAILED",)
     assert [line for line in told if "delays has no version 7" in line]
     assert check(diagnosis, "endpoints")[0] == "fail"
-    project.open(Ledger).remove_endpoint("window")
+    project.open(Endpoints).forget("window")
 
 
 def test_show_without_any_run_says_how_to_track_one(ops: Operations) -> None:

@@ -18,7 +18,7 @@ from nbmlops.project import Project
 from nbmlops.registry.mlflow import Registry
 from nbmlops.registry.verbs import register
 from nbmlops.serving.endpoints import Endpoint
-from nbmlops.serving.processes import leftovers
+from nbmlops.serving.processes import MODEL_PROCESS, WORKER, leftovers, running
 from nbmlops.serving.verbs import endpoints, undeploy
 
 
@@ -64,5 +64,12 @@ def served(project: Project) -> dict[str, Endpoint]:
 
 
 def servers(project: Project, endpoint: str) -> set[int]:
-    """The process ids of an endpoint's servers, all that run."""
-    return {left.pid for left in leftovers(project.root, ()) if Path(left.folder).parent.name == endpoint}
+    """The process ids of an endpoint's workers, all that run."""
+    found = running(project.root)
+    return {each.pid for each in found if each.module == WORKER and Path(each.folder).name == endpoint}
+
+
+def model_processes(project: Project, endpoint: str) -> set[int]:
+    """The process ids of the parents of an endpoint's models, all that run."""
+    found = running(project.root)
+    return {each.pid for each in found if each.module == MODEL_PROCESS and f"/{endpoint}/" in each.folder}

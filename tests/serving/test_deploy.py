@@ -9,22 +9,21 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from nbmlops.errors import ConflictError, DeployError, NotFoundError, StoreError, UsageError
 from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.project import Project
 from nbmlops.registry.loader import verified_copy
 from nbmlops.registry.verbs import register
 from nbmlops.serving import processes
-from nbmlops.serving.endpoints import Server
-from nbmlops.serving.server import bind
-from nbmlops.serving.verbs import deploy, find_server, lock, predict, undeploy
+from nbmlops.serving.keeping import lock
+from nbmlops.serving.verbs import deploy, predict, server_of, traffic, undeploy
+from nbmlops.serving.worker import bind
 from tests.serving.conftest import served, servers
 
 
@@ -65,11 +64,11 @@ def test_the_life_of_an_endpoint(shop: Project, features: Any, broken: str) -> N
     assert deploy(shop, "delays/1", as_="life", dry_run=True).headline == "Would deploy delays/1 as life"
     assert "life" not in served(shop)
     first = deploy(shop, "delays/1", as_="life")
-    assert servers(shop, "life") == {first.pid}
+    [worker] = servers(shop, "life")
     with urllib.request.urlopen(f"{first.url}/ping", timeout=10) as answered:
         assert answered.headers["nbmlops-model"] == "delays/1"
 
-    # ---- a new version under a loop of requests: same port, none fails
+    # ---- a new version under a loop of requests: same process and port, none fails
     body = json.dumps({"dataframe_split": features.head(2).to_dict("split")}).encode()
     loop = Requests(f"{first.url}/invocations", body)
     loop.start()
@@ -79,27 +78,25 @@ def test_the_life_of_an_endpoint(shop: Project, features: Any, broken: str) -> N
     assert loop.failures == []
     assert loop.n_sent > 20
     assert (second.url, second.replaced) == (first.url, "delays/1")
-    assert servers(shop, "life") == {second.pid}
+    assert servers(shop, "life") == {worker}
 
     # ---- a model that fails on its own example leaves the old one live
-    with pytest.raises(DeployError, match=r"fails on its own input example: .*missing inputs") as failure:
+    with pytest.raises(DeployError, match=r"failed its preflight, so what is live stays: .*missing inputs") as failure:
         deploy(shop, broken, as_="life")
     assert failure.value.exit_code == 7
-    assert servers(shop, "life") == {second.pid}
+    assert servers(shop, "life") == {worker}
     assert (served(shop)["life"].version, served(shop)["life"].status) == ("2", "answers")
     assert predict(shop, "life", data=features.head(3)).n_rows == 3
 
     # ---- a port that is taken is refused, and nothing changes
-    other = bind(0)
+    other = bind("127.0.0.1", 0)
     with other, pytest.raises(DeployError, match=f"Port {other.getsockname()[1]} cannot be had"):
         deploy(shop, "delays/2", as_="life", port=other.getsockname()[1])
-    assert servers(shop, "life") == {second.pid}
+    assert servers(shop, "life") == {worker}
 
     # ---- killed: dead, said so, and deployed again on the same port
-    os.kill(second.pid, signal.SIGKILL)
-    while psutil.pid_exists(second.pid) and psutil.Process(second.pid).status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
-    assert served(shop)["life"].status == "dead"
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: served(shop)["life"].status == "dead")
     with pytest.raises(StoreError, match="its process is gone") as gone:
         predict(shop, "life", data=features.head(3))
     assert gone.value.hint == "`deploy delays/2 --as life`"
@@ -126,7 +123,7 @@ DEPLOY = """
 import sys
 from nbmlops.project import Project
 from nbmlops.serving.verbs import deploy
-print(deploy(Project(sys.argv[1]), "delays/1", as_="race").pid)
+print(deploy(Project(sys.argv[1]), "delays/1", as_="race").url)
 """
 
 
@@ -135,21 +132,10 @@ def test_two_deploys_at_once_leave_one_server_and_release_the_callers_pipes(shop
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     told = [process.communicate(timeout=120) for process in both]  # would wait for the servers if they held the pipes
     assert [process.returncode for process in both] == [0, 0], told
-    pids = {int(out) for out, _ in told}
     [left] = servers(shop, "race")
-    assert len(pids) == 2
-    assert left in pids
-    assert find_server(shop, "race").pid == left
+    assert {out.strip() for out, _ in told} == {served(shop)["race"].url}
+    assert served(shop)["race"].pids == (left,)
     assert left not in {server.pid for server in processes.leftovers(shop.root, (left,))}
-
-
-def test_a_server_whose_deploy_was_killed_ends_by_itself(shop: Project) -> None:
-    command = [sys.executable, "-c", DEPLOY.replace("race", "orphan"), str(shop.root)]
-    with subprocess.Popen(command) as caller:
-        wait_until(lambda: servers(shop, "orphan"))
-        caller.kill()
-    wait_until(lambda: not servers(shop, "orphan"))
-    assert "orphan" not in served(shop)
 
 
 def wait_until(is_so: Callable[[], object]) -> None:
@@ -160,23 +146,25 @@ def wait_until(is_so: Callable[[], object]) -> None:
 
 
 def test_an_endpoint_of_another_machine_is_left_alone(shop: Project, features: Any) -> None:
-    far = Server("far", "delays", "1", "another-machine", 1, os.getpid(), 0.0, "2013-01-01T00:00:00+00:00", "/nowhere")
-    shop.open(Ledger).put_endpoint("far", asdict(far))
+    endpoints = shop.open(Endpoints)
+    endpoints.want(Wanted("far", "another-machine", (Variant("delays", "1", ""),)))
     try:
         assert served(shop)["far"].status == "elsewhere"
         with pytest.raises(ConflictError, match="another-machine"):
             undeploy(shop, "far")
         with pytest.raises(ConflictError, match="another-machine"):
+            traffic(shop, "far", {"1": "100"})
+        with pytest.raises(ConflictError, match="another-machine"):
             deploy(shop, "delays/1", as_="far")
         with pytest.raises(StoreError, match="another-machine"):
             predict(shop, "far", data=features.head(1))
     finally:
-        shop.open(Ledger).remove_endpoint("far")
+        endpoints.forget("far")
 
 
-def test_the_command_that_starts_a_server_again_can_be_typed() -> None:
+def test_the_command_that_starts_a_server_again_can_be_typed(shop: Project) -> None:
     again = [
-        Server(name, model, "2", "here", 1, 1, 0.0, "", "").again
+        server_of(shop, Wanted(name, "here", (Variant(model, "2", ""),)), {}).again
         for name, model in [("late flights", "late flights"), ("shop window", "delays"), ("delays", "delays")]
     ]
     assert again == ["deploy 'late flights/2'", "deploy delays/2 --as 'shop window'", "deploy delays/2"]
@@ -186,7 +174,7 @@ def test_a_place_that_cannot_be_written_is_a_store_error(shop: Project) -> None:
     place = shop.root / ".nbmlops" / "endpoints" / "walled"
     place.parent.mkdir(exist_ok=True)
     place.touch()
-    with pytest.raises(StoreError, match=r"No server can be started in .*walled.*: Not a directory"):
+    with pytest.raises(StoreError, match=r"files of the endpoint in .*walled cannot be kept: Not a directory"):
         deploy(shop, "delays/1", as_="walled")
     place.unlink()
     lock(shop, "walled").unlink()

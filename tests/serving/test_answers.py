@@ -49,7 +49,7 @@ def ask(
 def test_a_bare_name_deploys_its_champion(live: Deployment, shop: Project) -> None:
     assert (live.endpoint, live.model, live.version, live.replaced) == ("delays", "delays", "1", "")
     endpoint = served(shop)["delays"]
-    assert (endpoint.status, endpoint.url, endpoint.pid) == ("answers", live.url, live.pid)
+    assert (endpoint.status, endpoint.url, len(endpoint.pids)) == ("answers", live.url, 1)
 
 
 def test_health_and_version_are_mlflows(live: Deployment) -> None:
@@ -94,14 +94,14 @@ def test_every_form_gives_the_predictions_of_pyfunc(live: Deployment, model: Any
         (400, '{"inputs": 1, "instances": 1}', JSON),
         (400, "[" * 100_000, JSON),
         (400, '{"inputs":' * 100_000, JSON),
-        (400, '{"instances":' + "[" * 900 + "]" * 900 + "}", JSON),
+        (422, '{"instances":' + "[" * 900 + "]" * 900 + "}", JSON),
         (400, ROW % f'1, "UA", {"9" * 5000}', JSON),
         (400, ROW % f'1, "UA", {"9" * 400}', JSON),
-        (400, ROW % '{"a": 1}, ["UA"], 1', JSON),
-        (400, ROW % '"soon", "UA", 1', JSON),
+        (422, ROW % '{"a": 1}, ["UA"], 1', JSON),
+        (422, ROW % '"soon", "UA", 1', JSON),
         (400, "", "text/csv"),
         (400, b"\xff", "text/csv"),
-        (400, "delay,carrier,day\n1,UA,x", "text/csv"),
+        (422, "delay,carrier,day\n1,UA,x", "text/csv"),
         (400, "PAR1", "application/vnd.apache.parquet"),
         (415, "{}", "text/plain"),
         (415, "{}", None),
@@ -113,7 +113,7 @@ def test_every_form_gives_the_predictions_of_pyfunc(live: Deployment, model: Any
         (422, '{"dataframe_records": [1, 2]}', JSON),
         (422, '{"inputs": null}', JSON),
         (422, '{"instances": {"a": [1, 2], "b": [1]}}', JSON),
-        (422, '{"messages": []}', JSON),
+        (400, '{"messages": []}', JSON),
         (422, ROW % 'NaN, "UA", 1', JSON),
         (422, ROW % 'null, "UA", 1', JSON),
         (422, ROW % 'Infinity, "UA", 1', JSON),
@@ -191,8 +191,8 @@ def test_predict_keeps_the_table_with_its_predictions(
 def test_predict_repeats_the_servers_own_words(live: Deployment, shop: Project, features: pd.DataFrame) -> None:
     with pytest.raises(DataError, match=r"missing inputs \['carrier'\]") as failure:
         predict(shop, "delays", data=features.drop(columns="carrier"))
-    assert "'carrier': string (required)" in failure.value.hint
-    with pytest.raises(DataError, match="contains NaN"):
+    assert "'carrier': string" in failure.value.hint
+    with pytest.raises(DataError, match="Column 'delay' has nothing in row 0"):
         predict(shop, "delays", data=features.assign(delay=np.nan))
 
 
@@ -211,6 +211,7 @@ def test_the_server_shares_no_file_or_pipe_with_its_caller(live: Deployment, sho
     def open_in(pid: int | str) -> set[str]:
         return {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()}
 
-    shared = (open_in(live.pid) & open_in("self")) - {"/dev/null", "anon_inode:[eventpoll]", "anon_inode:[eventfd]"}
+    [pid] = served(shop)["delays"].pids
+    shared = (open_in(pid) & open_in("self")) - {"/dev/null", "anon_inode:[eventpoll]", "anon_inode:[eventfd]"}
     assert shared == set()
-    assert {Path(file).name for file in open_in(live.pid) if file.startswith("/")} >= {"null", "server.log"}
+    assert {Path(file).name for file in open_in(pid) if file.startswith("/")} >= {"null", "server.log"}
