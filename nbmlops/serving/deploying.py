@@ -33,6 +33,7 @@ def deployed(project: Project, model: str, name: str, terms: Terms, trial: Trial
     check_endpoint_name(name)
     if dry_run:
         known = ours(project.open(Endpoints).wanted().get(name))
+        trial = _fitting(trial, known, version)
         wanted = terms.applied(_with(known, name, version, model, is_tried=bool(known and trial.plan)))
         _check(project, wanted, known, version, trial)
         replaced, words = (known.champion.label, trial.words) if known else ("", "")
@@ -47,6 +48,7 @@ def _put(project: Project, model: str, version: ModelVersion, name: str, terms: 
     """Prove a version and have it served; whoever calls holds the endpoint's lock."""
     started = time.monotonic()
     old = ours(project.open(Endpoints).wanted().get(name))
+    trial = _fitting(trial, old, version)
     is_tried = bool(old and trial.plan)
     wanted = terms.applied(_with(old, name, version, model, is_tried=is_tried))
     _check(project, wanted, old, version, trial)
