@@ -78,7 +78,7 @@ class Trees:
             and _within(trees.feature, 0, n_features)
             and _within(trees.bits_of, -1, len(trees.bits))
             and _within(numbers, -n_leaves, n_nodes)
-            and len(children) + len(trees.roots) == n_nodes + n_leaves == len(np.unique(numbers))
+            and len(numbers) == n_nodes + n_leaves == np.count_nonzero(np.bincount(numbers + np.int64(n_leaves)))
             and bool((np.where(children >= 0, children, n_nodes) > np.tile(np.arange(n_nodes), 2)).all())
         )
         if not good:

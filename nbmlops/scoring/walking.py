@@ -10,7 +10,7 @@ from nbmlops.scoring.bitmasks import goes_left
 from nbmlops.scoring.program import Codes, Program
 from nbmlops.scoring.trees import Trees
 
-_PAIRS_AT_ONCE: Final = 65_536  # rows times trees that fit a core's cache
+_PAIRS_AT_ONCE: Final = 131_072  # rows times trees: more gain nothing and cost memory
 _LEVELS_AT_ONCE: Final = 4  # between two looks at who has arrived
 
 
