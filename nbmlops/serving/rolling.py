@@ -21,6 +21,7 @@ from nbmlops.serving.keeping import folder_of
 from nbmlops.serving.rollout import Plan, Rollout, advanced, assessed
 from nbmlops.strict_json import plain
 
+COUNTED = ("baseline", "mark")  # what of a rollout's record is counts: long, and of no use in an event
 RUNNING, DONE, ROLLED_BACK = "running", "done", "rolled_back"
 
 
@@ -61,13 +62,14 @@ def rolled(project: Project, wanted: Wanted) -> Wanted | None:
         return None
     if after.state == RUNNING:
         changed = _weighted(wanted, after)
-    elif after.state == DONE:
+    elif after.state == DONE and (after.weight or after.promote):
         live = replace(_challenger(wanted), weight=100.0, role=CHAMPION)
         changed = replace(wanted, variants=(live,), rollout=after.record())
-    else:
+    else:  # taken back, or a shadow that was only to be looked at
         changed = alone(wanted, after.record())
     kept = project.open(Endpoints).want(changed)
-    _tell(project, wanted.name, after, verdict)
+    if (after.step, after.state) != (rollout.step, rollout.state):
+        _tell(project, wanted.name, after, verdict)
     if after.state == DONE and after.promote:
         _promote(project, after)
     return kept
@@ -91,7 +93,8 @@ def _challenger(wanted: Wanted) -> Variant:
 
 def _tell(project: Project, name: str, rollout: Rollout, verdict: Any) -> None:
     """Leave an event: every step of a rollout is one, and its end with the reason."""
-    result = {"rollout": rollout.record(), "verdict": plain(verdict)}
+    record = {name: value for name, value in rollout.record().items() if name not in COUNTED}
+    result = {"rollout": record, "verdict": plain(verdict)}
     outcome = "DeployError" if rollout.state == ROLLED_BACK else "ok"
     draft = Draft(
         verb="rollout",
