@@ -22,9 +22,10 @@ import loading
 import log_calls
 import pipelines
 import reading
+import serving
 from contest import Bench, measure, rows
 
-MODULES = (loading, first_run, log_calls, arriving, autologging, reading, digests, ledger, headless, pipelines)
+MODULES = (loading, first_run, log_calls, arriving, autologging, reading, digests, ledger, headless, pipelines, serving)
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 HEAD = [
