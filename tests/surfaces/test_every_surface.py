@@ -226,7 +226,9 @@ TAKES_TIME = {
     "duration_s",
     "rows_per_s",
     "pid",
+    "pids",
     "port",
+    "latency_p99_ms",
     "environment",
 }  # the last is found out while a run goes on
 MASKS = {
@@ -235,7 +237,8 @@ MASKS = {
     r"\d{4}-\d\d-\d\dT[\d:.]+(\+00:00|Z)?": "<time>",
     r"127\.0\.0\.1:\d+": "<address>",
     r"-\d{8}T\d{6}Z-[0-9a-f]{8}": "-<run>",
-    r"[\d,.]+ GB": "<size>",
+    r"[\d,.]+ [GM]B": "<size>",
+    r"[\d,.]+ ms": "<duration>",
 }
 
 
