@@ -7,7 +7,7 @@ what is wanted names the revision that it has read: of two at once, the second o
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import sqlalchemy as sa
 
@@ -83,6 +83,18 @@ class Wanted:
         """Read it back."""
         variants = tuple(Variant(**each) for each in record["variants"])
         return cls(**{**record, "variants": variants, "revision": revision})
+
+
+class Parts(NamedTuple):
+    """A compiled model: the form that numpy scores, and its trees for ONNX Runtime where that is faster."""
+
+    compiled: bytes
+    onnx: bytes | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The digest of both, in hex."""
+        return hashlib.sha256(self.compiled + (self.onnx or b"")).hexdigest()
 
 
 def alone(wanted: Wanted, rollout: Mapping[str, Any]) -> Wanted:
@@ -181,12 +193,19 @@ class Endpoints:
             connection.execute(ENDPOINTS.update().where(ENDPOINTS.c.name == name).values(found=dict(found)))
 
     # -------------------------------------------------------------------- forms
-    def put_form(self, digest: str, record: Mapping[str, Any], compiled: bytes | None) -> dict[str, Any]:
+    def put_form(self, digest: str, record: Mapping[str, Any], parts: Parts | None) -> dict[str, Any]:
         """Keep how a model's bytes are served, in place of what was known; gives the record as it is kept."""
-        kept = {**record, "sha256": hashlib.sha256(compiled).hexdigest() if compiled else ""}
+        kept = {**record, "sha256": parts.sha256 if parts else ""}
         with self._ledger.writing() as connection:
             connection.execute(FORMS.delete().where(FORMS.c.digest == digest))
-            connection.execute(FORMS.insert().values(digest=digest, record=kept, compiled=compiled))
+            connection.execute(
+                FORMS.insert().values(
+                    digest=digest,
+                    record=kept,
+                    compiled=parts.compiled if parts else None,
+                    onnx=parts.onnx if parts else None,
+                )
+            )
         return kept
 
     def form(self, digest: str) -> dict[str, Any] | None:
@@ -194,7 +213,7 @@ class Endpoints:
         with self._ledger.reading() as connection:
             return connection.scalar(sa.select(FORMS.c.record).where(FORMS.c.digest == digest))
 
-    def compiled(self, digest: str) -> bytes:
+    def compiled(self, digest: str) -> Parts:
         """Give the compiled form of a model's bytes, checked.
 
         Raises
@@ -204,14 +223,15 @@ class Endpoints:
         ConflictError
             Its bytes are not those that were kept.
         """
-        query = sa.select(FORMS.c.record, FORMS.c.compiled).where(FORMS.c.digest == digest)
+        query = sa.select(FORMS.c.record, FORMS.c.compiled, FORMS.c.onnx).where(FORMS.c.digest == digest)
         with self._ledger.reading() as connection:
             row = connection.execute(query).first()
         if row is None or row.compiled is None:
             raise NotFoundError(f"There is no compiled form of the model with digest {digest[:12]}.")
-        if hashlib.sha256(row.compiled).hexdigest() != row.record["sha256"]:
+        parts = Parts(bytes(row.compiled), bytes(row.onnx) if row.onnx is not None else None)
+        if parts.sha256 != row.record["sha256"]:
             raise ConflictError(
                 f"The compiled form of the model with digest {digest[:12]} is not what was kept.",
                 "Find out who can write to the ledger's database; then register the model again.",
             )
-        return bytes(row.compiled)
+        return parts

@@ -44,6 +44,7 @@ FORMS = Table(  # how registered bytes are served
     Column("digest", String(64), primary_key=True),  # of the model's manifest
     Column("record", JSON, nullable=False),
     Column("compiled", LargeBinary),
+    Column("onnx", LargeBinary),  # its trees for ONNX Runtime, where that is faster
 )
 
 MOVES = Table(  # aliases that MLflow is still to be told of

@@ -7,6 +7,7 @@ from typing import Any
 
 from nbmlops.errors import ApprovalError, UsageError
 
+RUNS_CODE = frozenset(("pickle", "cloudpickle", "mlflow.pyfunc.model"))  # consents to formats that run what is in them
 _TESTING = {"tests", "conftest", "_testing"}
 # Functions of scikit-learn that only compute; others fetch, write or run what they are given.
 _COMPUTING = ("sklearn.metrics.", "sklearn.feature_selection.", "sklearn.preprocessing.")

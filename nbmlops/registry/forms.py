@@ -9,25 +9,29 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from nbmlops.ledger.endpoints import Parts
+
 if TYPE_CHECKING:
     import pandas as pd
 
 COMPILED, PYFUNC = "compiled", "pyfunc"
 EXAMPLE_FILE = "serving_input_example.json"
-MOST_PROOF_ROWS = 10_000
+MOST_PROOF_ROWS, MOST_TIMED_ROWS = 10_000, 1000
 
 
 @dataclass(frozen=True)
 class Form:
     """How a model's bytes are served, and what they said when they were registered.
 
-    `kind` is ``compiled`` or ``pyfunc``, `why` the reason for the latter. `inputs` and `outputs` are the signature's
+    `kind` is ``compiled`` or ``pyfunc``, `why` the reason for the latter, `engine` what scores a compiled one:
+    ``numpy`` or ``onnx``. `inputs` and `outputs` are the signature's
     JSON as MLflow keeps it, `example` the input example as a request's body, `predictions` what the model said of it.
     `proof` tells how closely compiled and native answers agree: rows, largest difference, tolerance.
     """
 
     kind: str
     why: str = ""
+    engine: str = ""
     inputs: str = ""
     outputs: str = ""
     example: str = ""
@@ -47,7 +51,7 @@ class Form:
         return cls(**record)
 
 
-def form_of(folder: Path, table: "pd.DataFrame | None") -> tuple[Form, bytes | None]:
+def form_of(folder: Path, table: "pd.DataFrame | None", *, may_load: bool = True) -> tuple[Form, Parts | None]:
     """Find out how a saved model is served; gives its compiled form too, where there is one.
 
     Parameters
@@ -55,7 +59,9 @@ def form_of(folder: Path, table: "pd.DataFrame | None") -> tuple[Form, bytes | N
     folder
         A saved MLflow model that may be loaded: what is in it was judged, and consented to.
     table
-        Rows that the compiled form is proven on, beside the model's own input example.
+        Rows that the compiled form is proven on; without them the model's own input example.
+    may_load
+        Whether the model may be brought to life here: not one that is pickled, whatever was consented to.
     """
     import mlflow
     from mlflow.models import Model
@@ -69,29 +75,48 @@ def form_of(folder: Path, table: "pd.DataFrame | None") -> tuple[Form, bytes | N
         requirements=_requirements(folder),
         mlflow_version=mlflow.__version__,
     )
+    if not may_load:
+        return Form(**{**asdict(known), "why": "it is pickled, and loaded only where it is served."}), None
     try:
         return _looked_at(known, folder, saved, table)
     except Exception as exc:  # noqa: BLE001  # what a model raises here it will tell again when it is deployed
         return Form(**{**asdict(known), "why": f"it could not be loaded: {str(exc)[:300]}"}), None
 
 
-def _looked_at(known: Form, folder: Path, saved: Any, table: Any) -> tuple[Form, bytes | None]:
+def _looked_at(known: Form, folder: Path, saved: Any, table: Any) -> tuple[Form, Parts | None]:
     from nbmlops.registry.loader import load_model
     from nbmlops.scoring.compile import NotCompilableError, compile_model
 
     model = load_model(folder)
     predictions = _predicted(model, known.example) if known.example else ()
     facts: dict[str, Any] = {"predictions": predictions}
-    compiled = None
+    parts = None
+    rows = saved.load_input_example(str(folder)) if table is None else table
     try:
         native, predict_fn = _native(model, saved)
-        form = compile_model(native, predict_fn)
-        facts["proof"] = _proven(native, form, saved.load_input_example(str(folder)) if table is None else table)
-        compiled = form.to_bytes()
-        facts["kind"] = COMPILED
+        compiled = compile_model(native, predict_fn, inputs=_names(native, saved.signature.inputs))
+        facts["proof"] = _proven(native, compiled, rows)
+        parts = Parts(compiled.to_bytes(), _in_onnx(compiled, rows))
+        facts |= {"kind": COMPILED, "engine": "onnx" if parts.onnx else "numpy"}
     except NotCompilableError as exc:
         facts["why"] = str(exc)
-    return Form(**{**asdict(known), **facts}), compiled
+    return Form(**{**asdict(known), **facts}), parts
+
+
+def _names(native: Any, inputs: Any) -> list[str] | None:
+    """Name the columns of a model that was fitted on an array, as its signature does; others know their own."""
+    has_own = hasattr(native, "feature_names_in_")
+    return None if has_own or not inputs.has_input_names() else list(inputs.input_names())
+
+
+def _in_onnx(compiled: Any, rows: Any) -> bytes | None:
+    """Give the model's trees for ONNX Runtime, where that is installed here, agrees and is faster."""
+    from nbmlops.scoring.agreement import columns_of
+    from nbmlops.scoring.onnx import faster_onnx
+
+    if not hasattr(rows, "columns"):
+        return None
+    return faster_onnx(compiled, columns_of(rows[list(compiled.inputs)][:MOST_TIMED_ROWS]))
 
 
 def _native(model: Any, saved: Any) -> tuple[Any, str]:

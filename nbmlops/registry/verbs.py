@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from nbmlops.errors import GateError, UsageError
 from nbmlops.project import Project
+from nbmlops.registry.audit import RUNS_CODE
 from nbmlops.registry.forms import Form, form_of
 from nbmlops.registry.manifest import digest_of, manifest_of
 from nbmlops.registry.versions import (
@@ -383,8 +384,8 @@ def _kept_form(project: Project, staged: "Staged") -> Form:
     """Find out how the model will be served, and keep that under its digest."""
     from nbmlops.ledger.endpoints import Endpoints
 
-    form, compiled = form_of(staged.folder, staged.example)
-    kept = project.open(Endpoints).put_form(digest_of(staged.manifest), form.record(), compiled)
+    form, parts = form_of(staged.folder, staged.example, may_load=RUNS_CODE.isdisjoint(staged.consented_types))
+    kept = project.open(Endpoints).put_form(digest_of(staged.manifest), form.record(), parts)
     return Form.of_record(kept)
 
 

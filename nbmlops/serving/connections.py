@@ -16,7 +16,7 @@ _TOO_LARGE = (431, "Request Header Fields Too Large")
 _TOO_SLOW = (408, "Request Timeout")
 
 
-class Bounded(HttpToolsProtocol):
+class Bounded(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is not followed
     """One connection; `began` is when the request that now comes in began to, None between two."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

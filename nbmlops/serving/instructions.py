@@ -15,7 +15,7 @@ from nbmlops.serving.protocols.request import LIMITS, Limits
 
 FILE, READY = "instructions.json", "ready.json"
 VARIANTS, WORKERS = "variants", "workers"
-COMPILED, FACTS, MODEL, PREFLIGHT = "compiled.bin", "facts.json", "model", "preflight.json"
+COMPILED, ONNX, FACTS, MODEL, PREFLIGHT = "compiled.bin", "trees.onnx", "facts.json", "model", "preflight.json"
 COUNTERS, DOOR, LOG = "counters", "door", "server.log"
 
 

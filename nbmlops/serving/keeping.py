@@ -28,6 +28,7 @@ from nbmlops.serving.instructions import (
     FILE,
     LOG,
     MODEL,
+    ONNX,
     PREFLIGHT,
     VARIANTS,
     WORKERS,
@@ -112,7 +113,10 @@ def _fetched(project: Project, place: Path, variant: Variant) -> Form:
     record = ledger.form(variant.digest)
     form = Form.of_record(record) if record else Form("pyfunc")
     if form.kind == COMPILED_FORM:
-        (place / COMPILED).write_bytes(ledger.compiled(variant.digest))
+        parts = ledger.compiled(variant.digest)
+        (place / COMPILED).write_bytes(parts.compiled)
+        if parts.onnx:
+            (place / ONNX).write_bytes(parts.onnx)
         return form
     from nbmlops.registry.loader import verified_copy
 

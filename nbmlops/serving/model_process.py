@@ -107,6 +107,9 @@ class Child:
 
 def _be_child(model: Any, listener: socket.socket, parent: int, *, is_batchable: bool) -> None:
     """Answer, in a process that was forked for it, until told to end or no longer wanted."""
+    example = Form.of_record(json.loads(Path(FACTS).read_bytes())).example
+    if example:
+        answer(model, example.encode(), JSON)  # the first of a process is slow, and no caller's matter
 
     async def serve() -> None:
         is_over = asyncio.Event()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from nbmlops.errors import ConflictError, NotFoundError
 from nbmlops.ledger.database import Ledger
-from nbmlops.ledger.endpoints import CHALLENGER, Endpoints, Variant, Wanted
+from nbmlops.ledger.endpoints import CHALLENGER, Endpoints, Parts, Variant, Wanted
 from nbmlops.ledger.moves import Move, Moves
 from tests.ledger.conftest import intruder
 
@@ -86,7 +86,7 @@ def test_endpoints_that_follow_an_alias_are_pointed_at_its_version(endpoints: En
         endpoints.want(wanted)
     assert endpoints.point("delays@champion", "2", "d2") == ("live",)
     assert {name: each.champion.version for name, each in endpoints.wanted().items()} == {
-        **{"live": "2", "other": "1", "pinned": "1"}
+        "live": "2", "other": "1", "pinned": "1"
     }
     assert endpoints.point("delays@champion", "2", "d2") == ()
 
@@ -113,9 +113,9 @@ def test_aborting_leaves_the_champion_alone_and_names_what_was_ended(endpoints: 
 
 # ------------------------------------------------------------------------- forms
 def test_a_compiled_form_comes_back_as_it_was_kept(endpoints: Endpoints) -> None:
-    kept = endpoints.put_form("d1", {"kind": "compiled"}, b"\x00data\xff")
+    kept = endpoints.put_form("d1", {"kind": "compiled"}, Parts(b"\x00data\xff"))
     assert endpoints.form("d1") == kept
-    assert endpoints.compiled("d1") == b"\x00data\xff"
+    assert endpoints.compiled("d1") == Parts(b"\x00data\xff")
     endpoints.put_form("d1", {"kind": "pyfunc"}, None)
     assert endpoints.form("d1") == {"kind": "pyfunc", "sha256": ""}
     with pytest.raises(NotFoundError, match="no compiled form of the model with digest d1"):
@@ -126,7 +126,7 @@ def test_a_compiled_form_comes_back_as_it_was_kept(endpoints: Endpoints) -> None
 def test_a_compiled_form_that_was_changed_in_the_database_is_refused(
     open_ledger: Callable[[], Ledger], url: str
 ) -> None:
-    Endpoints(open_ledger()).put_form("d1", {"kind": "compiled"}, b"data")
+    Endpoints(open_ledger()).put_form("d1", {"kind": "compiled"}, Parts(b"data"))
     with intruder(url) as connection:
         connection.execute(sa.text("UPDATE nbmlops_forms SET compiled = :other"), {"other": b"evil"})
     with pytest.raises(ConflictError, match="digest d1 is not what was kept"):

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(64), primary_key=True),
         sa.Column("record", sa.JSON, nullable=False),
         sa.Column("compiled", sa.LargeBinary),
+        sa.Column("onnx", sa.LargeBinary),
     )
     op.create_table(
         "nbmlops_moves",
