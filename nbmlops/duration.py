@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import UTC, datetime, timedelta
 
 from nbmlops.errors import UsageError
 
@@ -61,6 +62,32 @@ def spoken(seconds: float) -> str:
         if n:
             parts.append(f"{n}{unit}")
     return "".join(parts[:2])
+
+
+def moment_of(given: str, now: datetime, what: str = "A time") -> datetime:
+    """Read a time: a duration before now, or a date or time as ISO 8601 has it; one without a zone is in UTC.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+
+    Examples
+    --------
+    >>> now = datetime(2026, 3, 8, 12, tzinfo=UTC)
+    >>> str(moment_of("7d", now)), str(moment_of("2026-03-01", now))
+    ('2026-03-01 12:00:00+00:00', '2026-03-01 00:00:00+00:00')
+    """
+    try:
+        moment = datetime.fromisoformat(given.strip())
+    except ValueError:
+        pass
+    else:
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return now - timedelta(seconds=duration_s(given, what))
+    except UsageError:
+        raise UsageError(f"{what} cannot be {given!r}.", "Write it as 12h, 7d, or as 2026-03-01.") from None
 
 
 def _seconds(given: str | float) -> float:

@@ -47,6 +47,7 @@ VERBS: dict[str, Entry] = {
     "endpoints": Entry("nbmlops.serving.verbs:endpoints", "List the endpoints, what answers there, and how it does.", "read", "deploy"),
     "predict": Entry("nbmlops.serving.verbs:predict", "Score a table on an endpoint over HTTP.", "read", "deploy"),
     "traffic": Entry("nbmlops.serving.verbs:traffic", "Set how an endpoint's requests are shared between the versions that it serves.", "write", "deploy"),
+    "replay": Entry("nbmlops.serving.comparing:replay", "Score a model version on captured requests, and show which answers change.", "read", "deploy"),
     "undeploy": Entry("nbmlops.serving.verbs:undeploy", "Stop an endpoint.", "write", "deploy"),
     "drift": Entry("nbmlops.monitoring.verbs:drift", "Measure how far each column of a table drifted from a reference.", "write", "monitor"),
     "params": Entry("nbmlops.pipelines.verbs:params", "Show the parameters that a notebook declares.", "read", "pipeline"),

@@ -1,5 +1,6 @@
 """What a replay reports: nouns alone."""
 
+import shlex
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,7 +106,8 @@ class Replay(Result):
 
     `n_unscored` rows lack one of the two predictions and count nowhere. Of decisions there are flips, their share
     `flip_rate` between `lower` and `upper`; of numbers there are `differences`. `slices` are those that stand out,
-    of `n_slices` that were looked at.
+    of `n_slices` that were looked at. The requests are those that `endpoint` answered since `since`; `n_asked_again`
+    of them had been answered by another version than `against`, which was therefore asked again.
     """
 
     model: str
@@ -123,6 +125,15 @@ class Replay(Result):
     outcome: Outcome | None = None
     error: ErrorChange | None = None
     cost: CostChange | None = None
+    endpoint: str = ""
+    since: str = ""
+    n_asked_again: int = 0
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the candidate is worse where the truth is known: by cost if there are costs."""
+        judged = self.cost or self.outcome or self.error
+        return judged is not None and judged.status == "worse"
 
     @property
     def subject(self) -> str:
@@ -147,3 +158,10 @@ class Replay(Result):
         if self.outcome is not None:
             return f"; {self.outcome.gained} gained, {self.outcome.lost} lost, {self.outcome.status}"
         return f"; error {self.error.change:+.4g}, {self.error.status}" if self.error is not None else ""
+
+    @property
+    def next_step(self) -> str:
+        """Try it on some of the live traffic, unless it is worse."""
+        if not self.endpoint or self.is_worse:
+            return ""
+        return f"deploy {self.model} --as {shlex.quote(self.endpoint)} --canary 10,50,100"
