@@ -1,70 +1,125 @@
-"""uvicorn's HTTP protocol, bounded: heads that grow without end, and requests that never come to theirs.
+"""uvicorn's HTTP protocol, bounded: heads without end, requests that never come to theirs, answers that nobody reads.
 
-What is written here by hand is what uvicorn has no setting for.
+What is written here by hand is what uvicorn has no setting for. What it refuses itself gets the one shape of errors.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_HEAD_BYTES = 64 * 1024
+from nbmlops.errors import UsageError
+from nbmlops.serving.protocols.refusals import JSON, refused
+
+MAX_HEAD_BYTES = 64 * 1024  # of a head, of a chunk's own head, and of the headers after a body
 LOOK_S = 0.5
-_TOO_LARGE = (431, "Request Header Fields Too Large")
-_TOO_SLOW = (408, "Request Timeout")
+LINGER_S = (
+    1.0  # what comes after a refusal is dropped for so long: a connection closed at once may take the answer along
+)
 
 
-class Bounded(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is not followed
+def _refusal(status: int, message: str, hint: str = "") -> bytes:
+    body = refused(status, UsageError(message, hint)).body
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {JSON}\r\ncontent-length: {len(body)}\r\n"
+    return f"{head}connection: close\r\n\r\n".encode() + body
+
+
+_NO_HTTP = _refusal(400, "This is no HTTP request that can be read.")
+_TOO_LARGE = _refusal(431, f"The request's head is larger than {MAX_HEAD_BYTES // 1024} kB.", "Send fewer headers.")
+_TOO_SLOW = _refusal(408, "The request did not arrive in time.", "Send it faster, or fewer rows.")
+
+
+class Bounded(HttpToolsProtocol):
     """One connection; `began` is when the request that now comes in began to, None between two."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.began: float | None = time.monotonic()
-        self._head_bytes = 0
+        self._n_bytes = 0  # of this request so far, without those of its body; of a chunked one, since the last chunk
         self._is_head = True
+        self._is_refused = False
+        self._unsent, self._unsent_since = 0, 0.0
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, unless the request's head is too long by now."""
-        if self._is_head:
-            self._head_bytes += len(data)
-            if self.began is None:
-                self.began = time.monotonic()
+        """Take what came, unless it is too much that is no body."""
+        if self._is_refused:
+            return
+        self._n_bytes += len(data)
+        if self.began is None:
+            self.began = time.monotonic()
         super().data_received(data)
-        if self._is_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(*_TOO_LARGE)
+        if self._n_bytes > MAX_HEAD_BYTES:
+            self._refuse(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Remember since when this request comes; it may have come in with the one before."""
+        if self.began is None:
+            self.began = time.monotonic()
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Remember that what comes now is a body."""
-        self._is_head, self._head_bytes = False, 0
+        """Remember that what comes now is a body; who asks for another protocol gets an answer in this one alone."""
         super().on_headers_complete()
+        self._is_head = False
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+
+    def on_chunk_header(self) -> None:
+        """Begin to count anew."""
+        self._n_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body: how large it may be is the service's to say."""
+        self._n_bytes -= len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Remember that nothing is on its way."""
-        self._is_head, self.began = True, None
+        self._is_head, self.began, self._n_bytes = True, None, 0
         super().on_message_complete()
 
+    def send_400_response(self, _: str) -> None:
+        """Refuse what is no HTTP."""
+        self._refuse(_NO_HTTP)
+
     def end_if_slow(self, before: float) -> None:
-        """Give up a connection whose request began before a time and is not here yet."""
-        if self.began is None or self.began > before or self.transport.is_closing():
+        """Give up a connection whose request began before a time and is not here yet, or that takes no answer."""
+        if self._is_stuck(before):
+            self.transport.abort()
+        elif self.began is not None and self.began < before and not self._is_refused:
+            self._refuse(_TOO_SLOW if self._n_bytes or not self._is_head else b"")
+
+    def _is_stuck(self, before: float) -> bool:
+        """Say whether nothing of an answer was taken since a time."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent or not unsent:
+            self._unsent, self._unsent_since = unsent, time.monotonic()
+        return bool(unsent) and self._unsent_since < before
+
+    def _refuse(self, said: bytes) -> None:
+        """Say no, unless this request has been answered, and close."""
+        if self._is_refused or self.transport.is_closing():
             return
-        if self._is_head and self._head_bytes:
-            self._refuse(*_TOO_SLOW)
-        elif self._is_head or not self.cycle.response_started:
-            self.transport.close()
+        self._is_refused = True
+        if self._may_answer():
+            self.transport.write(said)
+        self.loop.call_later(LINGER_S if said else 0, self.transport.close)
 
-    def _refuse(self, status: int, words: str) -> None:
-        head = f"HTTP/1.1 {status} {words}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        self.transport.write(head.encode())
-        self.transport.close()
+    def _may_answer(self) -> bool:
+        """Say whether the next answer on this connection is due to the request that comes in now."""
+        if self.cycle is None or self._is_head:
+            return self.cycle is None or self.cycle.response_complete
+        return not (self.cycle.response_started or self.pipeline)
 
 
-async def end_slow_ones(connections: Iterable[Any], longest_s: float) -> None:
-    """Look again and again for requests that take longer than allowed to arrive."""
+async def end_slow_ones(connections: Iterable[Any], longest_s: Callable[[], float]) -> None:
+    """Look again and again for requests that take longer than allowed to arrive, and answers that nobody reads."""
     while True:
-        await asyncio.sleep(min(LOOK_S, longest_s / 2))
-        before = time.monotonic() - longest_s
+        await asyncio.sleep(min(LOOK_S, longest_s() / 2))
+        before = time.monotonic() - longest_s()
         for connection in list(connections):
             if isinstance(connection, Bounded):
                 connection.end_if_slow(before)

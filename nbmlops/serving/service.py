@@ -7,11 +7,13 @@ import asyncio
 import hashlib
 import hmac
 import itertools
+import re
 import time
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -33,14 +35,29 @@ GET = {"/ping": "GET", "/health": "GET", "/ready": "GET", "/version": "GET", "/m
 PATHS = {**GET, "/openapi.json": "GET", "/docs": "GET", "/invocations": "POST"}
 OPEN_PATHS = frozenset(("/ping", "/health", "/ready", "/v2/health/live", "/v2/health/ready"))  # that need no token
 V2 = "/v2"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LOCAL = re.compile(rb"([^.:]*|[\d.]+|\[[\da-f:.]+\]|.+\.(localhost|local|internal|test))(:\d*)?", re.IGNORECASE)
 KEY, REQUEST_ID = b"nbmlops-key", b"nbmlops-request-id"
 LONGEST_ID = 100
 RETRY_S = "1"
+MOST_BODIES = 8  # of the largest size that is taken, as many bytes may come in and wait at once
 SHADOWS_WAITING = 64  # requests that a shadow may be behind; more are not compared
 DRAIN_BYTES = 512 * 2**20  # of a body that was refused: read and dropped, so that its sender reads the answer
 
 _TYPES = {JSON: (b"content-type", JSON.encode())}  # of answers, ready to be sent
 _FAILED = refused(500, NbmlopsError("The server failed on this request.", "Its server.log says why."))
+_AGAIN = (("retry-after", RETRY_S),)
+_BUSY = refused(429, NbmlopsError("Too many requests wait for this endpoint.", "Try again in a second."))._replace(
+    headers=_AGAIN
+)
+_GONE = refused(400, UsageError("The connection ended before the body did."))
+_STRANGER = refused(
+    421,
+    UsageError(
+        "This endpoint asks for no token, so it answers no request that names a public host.",
+        "Send Host: localhost; or deploy it with a token.",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,7 @@ class Asked(NamedTuple):
     token: str
     key: bytes | None
     request_id: bytes
+    host: bytes
     v2_header_length: str | None
 
 
@@ -106,7 +124,7 @@ class Service:
         self.capture = capture
         self.is_ending = False
         self._counted = counted  # the endpoint's metrics, over all its workers
-        self._n_open = 0
+        self._n_open = self._n_bytes = 0  # requests that wait, and bytes of bodies that come in or wait
         self._n_shadowed = 0
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -135,44 +153,44 @@ class Service:
     async def _given(self, asked: Asked, receive: Receive) -> Given:
         """Give the answer, and the version that gave it."""
         live = self.live
-        if refusal := self._refusal(asked, live):
-            return None, refusal
+        refusal = self._refusal(asked, live)
         if asked.path == "/invocations":
-            return await self._score(live, asked, receive)
-        if asked.path == V2 or asked.path.startswith(V2 + "/"):
-            return await self._open_inference(live, asked, receive)
-        return live.first, self._page(live, asked.path)
+            return (None, refusal) if refusal else await self._score(live, asked, receive)
+        if _is_v2(asked.path):
+            variant, given = (None, refusal) if refusal else await self._open_inference(live, asked, receive)
+            return variant, open_inference.reworded(given)
+        return (None, refusal) if refusal else (live.first, self._page(live, asked.path))
 
     def _refusal(self, asked: Asked, live: Live) -> Answer | None:
         """Refuse what is not here, not allowed, or too much."""
         path, method = asked.path, asked.method.replace("HEAD", "GET")
-        if path.startswith(V2):
+        if _is_v2(path):
             allowed = "POST" if open_inference.infer_target(path) else "GET"
         elif path in PATHS:
             allowed = PATHS[path]
         else:
             return refused(404, NotFoundError("There is no such path.", nearest(path[:50], PATHS)))
-        if live.instructions.token and path not in OPEN_PATHS and not _is_token(asked.token, live.instructions.token):
-            answer = refused(401, UsageError("This endpoint asks for its token.", "Authorization: Bearer TOKEN"))
-            return answer._replace(headers=(("www-authenticate", "Bearer"),))
+        if live.instructions.token:
+            if path not in OPEN_PATHS and not _is_token(asked.token, live.instructions.token):
+                answer = refused(401, UsageError("This endpoint asks for its token.", "Authorization: Bearer TOKEN"))
+                return answer._replace(headers=(("www-authenticate", "Bearer"),))
+        elif live.instructions.address in _LOOPBACK and not _is_of_here(asked.host):
+            return _STRANGER
         if method != allowed:
-            return refused(405, UsageError(f"{path[:100]} takes {allowed}, not {method[:20]}."))._replace(
-                headers=(("allow", allowed),)
-            )
+            return _not_allowed(allowed)
         return self._overload(asked, live) if allowed == "POST" else None
 
     def _overload(self, asked: Asked, live: Live) -> Answer | None:
         limits, bounds = live.instructions.limits, live.instructions.bounds
         if asked.length is not None and asked.length > limits.max_body_bytes:
             return too_large(asked.length, limits)
-        if self._n_open >= bounds.max_waiting:
-            answer = refused(429, NbmlopsError("Too many requests wait for this endpoint.", "Try again in a second."))
-            return answer._replace(headers=(("retry-after", RETRY_S),))
+        if self._n_open >= bounds.max_waiting or self._n_bytes > MOST_BODIES * limits.max_body_bytes:
+            return _BUSY
         return None
 
     # ------------------------------------------------------------------ predictions
     async def _score(self, live: Live, asked: Asked, receive: Receive) -> Given:
-        body = await read_body(receive, live.instructions)
+        body = await self._body(receive, live.instructions.limits)
         if isinstance(body, Answer):
             return None, body
         variant = live.variants[live.router.choose(asked.key)]
@@ -188,13 +206,34 @@ class Service:
         name, version = target
         if error := open_inference.unknown(name, version, live.served):
             return None, open_inference.refused(error)
-        body = await read_body(receive, live.instructions)
+        body = await self._body(receive, live.instructions.limits)
         if isinstance(body, Answer):
             return None, body
         variant = live.variants[f"{name}/{version}" if version else live.router.choose(asked.key)]
         limits = live.instructions.limits
         request = open_inference.read(body, asked.v2_header_length, asked.content_type, live.served, limits)
         return variant, await self._answered(live, variant, asked, request)
+
+    async def _body(self, receive: Receive, limits: Limits) -> bytes | Answer:
+        """Read a request's body, up to the limits; how long it may take is watched with its connection."""
+        message = await receive()
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while message["type"] == "http.request":
+                parts.append(message["body"])
+                size += len(parts[-1])
+                self._n_bytes += len(parts[-1])
+                if size > limits.max_body_bytes:
+                    return too_large(size, limits)
+                if not message["more_body"]:
+                    return b"".join(parts)
+                if self._n_bytes > MOST_BODIES * limits.max_body_bytes:
+                    return _BUSY
+                message = await receive()
+        finally:
+            self._n_bytes -= size
+        return _GONE
 
     async def _answered(self, live: Live, variant: Variant, asked: Asked, request: Request | Answer) -> Answer:
         """Have a version answer, count it, and keep it."""
@@ -205,10 +244,12 @@ class Service:
         started = time.perf_counter()
         variant.tally.began()
         self._n_open += 1
+        self._n_bytes += len(request.body)
         try:
             answer, found = await self._in_time(variant.model, request, live.instructions.bounds)
         finally:
             self._n_open -= 1
+            self._n_bytes -= len(request.body)
         seconds = time.perf_counter() - started
         _count(variant.tally, answer.status, found, seconds, request.n_rows)
         self._keep(asked, variant, request, answer, found, seconds)
@@ -221,9 +262,9 @@ class Service:
             return await model.answer(request)
         except TimeoutError:  # the worker looks for those that wait too long
             late = KernelError(f"No answer within {bounds.deadline_s:g} s.", "Send fewer rows, or try again.")
-            return refused(504, late), ()
+            return refused(504, late)._replace(headers=_AGAIN), ()
         except KernelError as exc:
-            return refused(503, exc)._replace(headers=(("retry-after", RETRY_S),)), ()
+            return refused(503, exc)._replace(headers=_AGAIN), ()
         except (DataError, UsageError) as exc:  # the model does not take these rows: their sender's mistake
             return refused(exc.http_status, exc), ()
         except Exception:  # noqa: BLE001  # a bug of the model's or ours: it is logged here, and the service goes on
@@ -299,36 +340,16 @@ def head(scope: Mapping[str, Any]) -> Asked:
         found.get(b"authorization", b"").decode("latin-1"),
         found.get(KEY),
         request_id[:LONGEST_ID] if request_id else b"%s-%x" % (_PROCESS, next(_numbers)),
+        found.get(b"host", b""),
         found.get(b"inference-header-content-length", b"").decode("latin-1") or None,
     )
 
 
 _HEADERS = frozenset(
-    (b"content-type", b"content-length", b"authorization", b"inference-header-content-length", KEY, REQUEST_ID)
+    (b"host", b"content-type", b"content-length", b"authorization", b"inference-header-content-length", KEY, REQUEST_ID)
 )
 _PROCESS = uuid.uuid4().hex[:16].encode()  # ids of requests: this process, and a number
 _numbers = itertools.count()
-
-
-async def read_body(receive: Receive, instructions: Instructions) -> bytes | Answer:
-    """Read a request's body, up to the limits in bytes and in time."""
-    message = await receive()
-    if not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        return body if len(body) <= instructions.limits.max_body_bytes else too_large(len(body), instructions.limits)
-    parts, size = [message["body"]], len(message["body"])
-    longest_s = instructions.bounds.body_s
-    try:
-        async with asyncio.timeout(longest_s):
-            while message.get("more_body"):
-                message = await receive()
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > instructions.limits.max_body_bytes:
-                    return too_large(size, instructions.limits)
-    except TimeoutError:
-        return refused(408, UsageError(f"The body did not arrive within {longest_s:g} s."))
-    return b"".join(parts)
 
 
 async def _drop_body(receive: Receive) -> None:
@@ -349,9 +370,23 @@ def too_large(size: int, limits: Limits) -> Answer:
     )
 
 
+def _is_v2(path: str) -> bool:
+    return path.startswith(V2) and path[len(V2) : len(V2) + 1] in ("", "/")
+
+
+@lru_cache(maxsize=64)
+def _is_of_here(host: bytes) -> bool:
+    """Say whether a host's name can be none of a site on the Internet, which a browser may have been led here by."""
+    return _LOCAL.fullmatch(host) is not None
+
+
+def _not_allowed(allowed: str) -> Answer:
+    return refused(405, UsageError(f"This path takes {allowed} alone."))._replace(headers=(("allow", allowed),))
+
+
 def _is_token(given: str, digest: str) -> bool:
     kind, _, token = given.partition(" ")
-    return kind.lower() == "bearer" and hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), digest)
+    return kind.lower() == "bearer" and hmac.compare_digest(hashlib.sha256(token.encode("latin-1")).hexdigest(), digest)
 
 
 def _count(tally: Tally, status: int, found: Sequence[Any], seconds: float, n_rows: int) -> None:

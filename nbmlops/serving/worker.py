@@ -113,7 +113,7 @@ class Worker:
             loop.create_task(self._follow(ended)),
             loop.create_task(self._flush()),
             loop.create_task(self._expire()),
-            loop.create_task(end_slow_ones(server.server_state.connections, instructions.bounds.body_s + 1)),
+            loop.create_task(end_slow_ones(server.server_state.connections, self._longest_s)),
         ]
         self._say_ready()
         await asyncio.wait([serving, loop.create_task(ended.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -127,6 +127,9 @@ class Worker:
         for other in others:
             other.cancel()
         self._end()
+
+    def _longest_s(self) -> float:
+        return self._service.live.instructions.bounds.body_s
 
     def _end(self) -> None:
         if self._service.capture:

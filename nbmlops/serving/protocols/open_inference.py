@@ -82,6 +82,20 @@ def refused(error: NbmlopsError) -> Answer:
     return Answer(error.http_status, orjson.dumps({"error": f"{error.message} {error.hint}".strip()}))
 
 
+def reworded(answer: Answer) -> Answer:
+    """Put a refusal that others made into this protocol's own shape.
+
+    Examples
+    --------
+    >>> from nbmlops.serving.protocols import refusals
+    >>> reworded(refusals.refusal(NotFoundError("There is no such path."))).body
+    b'{"error":"There is no such path."}'
+    """
+    if answer.status < 400 or type(error := orjson.loads(answer.body).get("error")) is not dict:
+        return answer
+    return answer._replace(body=orjson.dumps({"error": f"{error['message']} {error['hint']}".strip()}))
+
+
 def answer_get(path: str, served: Served, *, is_ready: bool = True) -> Answer | None:
     """Answer a GET: what the server and the model are, whether they live and are ready.
 
