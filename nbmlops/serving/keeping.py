@@ -87,7 +87,7 @@ def prepared(project: Project, folder: Path, variant: Variant, n_processes: int)
 
 def _put_to_proof(project: Project, folder: Path, variant: Variant, n_processes: int) -> Preflight:
     place = place_of(folder, variant)
-    form = _fetched(project, place, variant)
+    form = fetched(project, place, variant)
     replace_file(place / FACTS, form.record())
     found = _proven(folder, place, variant, form, n_processes)
     if not found.passed:
@@ -107,7 +107,7 @@ def _on_disk(folder: Path) -> Iterator[None]:
         raise StoreError(what, "Check the disk and its permissions.") from exc
 
 
-def _fetched(project: Project, place: Path, variant: Variant) -> Form:
+def fetched(project: Project, place: Path, variant: Variant) -> Form:
     """Copy what is served into a version's folder: the compiled form out of the ledger, or the checked bytes."""
     ledger = project.open(Endpoints)
     record = ledger.form(variant.digest)
