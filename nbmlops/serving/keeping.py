@@ -191,8 +191,7 @@ def _made_so(project: Project, folder: Path, wanted: Wanted) -> Found:
         prepared(project, folder, variant, wanted.workers)
     served = [_served(folder, variant, wanted) for variant in wanted.variants]
     told = _instructions(project, folder, wanted, served)
-    if not (folder / FILE).exists() or Instructions.read(folder) != told:
-        told.write(folder)
+    _tell(folder, told)
     workers = [_worker(folder, wanted, number) for number in range(wanted.workers)]
     _follow(folder, wanted)
     _retire(folder, wanted)
@@ -202,6 +201,18 @@ def _made_so(project: Project, folder: Path, wanted: Wanted) -> Found:
         revision=wanted.revision,
         forms=tuple(f"{each.label} {each.form}" for each in served),
     )
+
+
+def _tell(folder: Path, told: Instructions) -> None:
+    """Put instructions in place; workers that listen elsewhere end first: they cannot move."""
+    before = Instructions.read(folder) if (folder / FILE).exists() else None
+    if before == told:
+        return
+    place = (told.address, told.port, told.certificate, told.key)
+    if before and place != (before.address, _last_port(folder), before.certificate, before.key):
+        for own in (folder / WORKERS).glob("*"):
+            _end_worker(own)
+    told.write(folder)
 
 
 def _served(folder: Path, variant: Variant, wanted: Wanted) -> ServedVariant:
@@ -271,10 +282,14 @@ def _follow(folder: Path, wanted: Wanted) -> None:
 
 
 def stop_worker(own: Path) -> None:
-    """End a worker, which finishes what it has."""
+    """End a worker, which finishes what it has, and forget it."""
+    _end_worker(own)
+    shutil.rmtree(own, ignore_errors=True)
+
+
+def _end_worker(own: Path) -> None:
     if found := processes.living(own):
         processes.stop(found.pid, found.pid_started)
-    shutil.rmtree(own, ignore_errors=True)
 
 
 def _retire(folder: Path, wanted: Wanted) -> None:

@@ -33,7 +33,7 @@ from nbmlops.serving.pyfunc import FAILED, JSON, Asked, answer, answers, rows_st
 from nbmlops.serving.wire import FRAME, REPLY, socket_name
 
 LOOK_S = 0.5
-QUICK_S, MOST_QUICK = 1.0, 5  # a child that dies within that time, so often in a row, is not forked anew
+QUICK_S, MOST_QUICK = 1.0, 5  # a child that dies again and again is forked anew once in that time, beyond so often
 
 
 # ------------------------------------------------------------------------ a child
@@ -146,18 +146,15 @@ class Parent:
     def run(self) -> None:
         """Keep the children alive until told to end."""
         signal.signal(signal.SIGTERM, self._end)
-        for child in range(len(self._listeners)):
-            self._fork(child)
+        self._fork_missing()
         ready = Ready(os.getpid(), psutil.Process().create_time(), 0, 0)
         ready.write(Path())
-        while self._children:
-            pid = self._ended()
+        while self._children or not self._is_ending:
+            self._children.pop(self._ended(), None)
             if not Path(FACTS).exists():
                 self._end()
-            if pid in self._children:
-                child = self._children.pop(pid)
-                if not self._is_ending and self._may_fork(child):
-                    self._fork(child)
+            if not self._is_ending:
+                self._fork_missing()
 
     def _ended(self) -> int:
         """Wait a moment for a child to end; 0 where none has."""
@@ -168,6 +165,11 @@ class Parent:
                     return pid
             time.sleep(0.01)
         return 0
+
+    def _fork_missing(self) -> None:
+        for child in sorted(set(range(len(self._listeners))) - set(self._children.values())):
+            if self._may_fork(child):
+                self._fork(child)
 
     def _fork(self, child: int) -> None:
         parent = os.getpid()
@@ -184,7 +186,8 @@ class Parent:
         self._children[pid] = child
 
     def _may_fork(self, child: int) -> bool:
-        recent = [at for at in self._forked[child] if time.monotonic() - at < QUICK_S * MOST_QUICK]
+        recent = [at for at in self._forked.get(child, []) if time.monotonic() - at < QUICK_S * MOST_QUICK]
+        self._forked[child] = recent
         return len(recent) < MOST_QUICK
 
     def _end(self, _signal: int = 0, _frame: FrameType | None = None) -> None:

@@ -132,28 +132,20 @@ def stop(pid: int, pid_started: float) -> None:
 def running(project_root: Path) -> list[Running]:
     """List a project's server processes, whoever wants them; the children of a model process are not listed."""
     place = str(project_root / STATE / "endpoints") + os.sep
-    found = []
+    found: dict[int, tuple[int, Running]] = {}  # by pid, with the parent's
     for process in psutil.process_iter(["pid", "cmdline", "create_time", "status", "ppid"]):
         command = process.info["cmdline"] or []
         module = next((each for each in MODULES if each in command), "")
         folder = next((word for word in command if word.startswith(place)), "")
         if module and folder and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(Running(process.info["pid"], process.info["create_time"], module, folder))
-    return found
+            pid, started = process.info["pid"], process.info["create_time"]
+            found[pid] = (process.info["ppid"], Running(pid, started, module, folder))
+    return [each for parent, each in found.values() if parent not in found]
 
 
 def leftovers(project_root: Path, owned_pids: Collection[int]) -> list[Running]:
-    """List the server processes of a project that no endpoint owns, nor a process that one owns."""
-    return [
-        each for each in running(project_root) if each.pid not in owned_pids and _parent(each.pid) not in owned_pids
-    ]
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).ppid())
-    except psutil.NoSuchProcess:
-        return 0
+    """List the server processes of a project that no endpoint owns."""
+    return [each for each in running(project_root) if each.pid not in owned_pids]
 
 
 @contextlib.contextmanager

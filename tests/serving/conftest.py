@@ -1,10 +1,12 @@
 """Registered models, and a project whose endpoints are gone when its tests are."""
 
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,7 +52,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path, flights: 
     (root / "nbmlops.toml").write_text('[project]\nname = "flights"\n')
     project = Project(root)
     example = flights.drop(columns="late")
-    for estimator in (LogisticRegression(), HistGradientBoostingClassifier(max_iter=5)):
+    for estimator in (LogisticRegression(), HistGradientBoostingClassifier(max_iter=5), LogisticRegression(C=0.5)):
         register(project, fitted(flights, estimator), "delays", input_example=example)
     project.open(Registry).set_alias("delays", "champion", "1")
     yield project
@@ -73,3 +75,39 @@ def model_processes(project: Project, endpoint: str) -> set[int]:
     """The process ids of the parents of an endpoint's models, all that run."""
     found = running(project.root)
     return {each.pid for each in found if each.module == MODEL_PROCESS and f"/{endpoint}/" in each.folder}
+
+
+@pytest.fixture(scope="session")
+def moody(shop: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Versions of a model that no worker can score itself: a good one, one that raises, a slow and a shifted one."""
+    places = Path(__file__).parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(places)
+        from moody import Moody
+
+        example = pd.DataFrame({"x": [1.0, 2.0]})
+        made = {}
+        for name, settings in {
+            "good": {},
+            "also good": {"shift": 0.001},
+            "raises": {"raises": True},
+            "slow": {"pause_s": 0.2},
+            "shifted": {"shift": 5.0},
+        }.items():
+            folder = tmp_path_factory.mktemp("saved") / "model"
+            model = Moody(**settings).fit(None, None)  # type: ignore[arg-type]
+            signature = mlflow.models.infer_signature(example, np.array([1.0, 2.0]))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # MLflow's own about pickle and pandas
+                mlflow.sklearn.save_model(
+                    model,
+                    str(folder),
+                    signature=signature,
+                    input_example=example,
+                    serialization_format="cloudpickle",
+                    code_paths=[str(places / "moody.py")],
+                    pip_requirements=[f"numpy=={np.__version__}"],
+                )
+            made[name] = register(shop, str(folder), "moody", trust=["cloudpickle", "code"]).version
+    shop.open(Registry).set_alias("moody", "champion", made["good"])
+    return made

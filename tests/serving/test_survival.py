@@ -1,0 +1,226 @@
+"""What becomes of requests, processes and what is wanted when something is killed or stopped."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from nbmlops import background
+from nbmlops.agent.serving import Serving
+from nbmlops.project import Project
+from nbmlops.serving.verbs import deploy, undeploy
+from tests.serving.conftest import model_processes, served, servers
+from tests.serving.crowd import crowd, until
+
+BACK_S = 2.0  # in which a worker that was killed is there again
+ROW = json.dumps({"dataframe_split": {"columns": ["delay", "carrier", "day"], "data": [[0.3, "UA", 2]]}}).encode()
+
+
+def x(value: float) -> bytes:
+    return json.dumps({"dataframe_split": {"columns": ["x"], "data": [[value]]}}).encode()
+
+
+@contextlib.contextmanager
+def looked_after(project: Project) -> Iterator[list[str]]:
+    """Do what an agent does for endpoints, beside the test; gives what it tells."""
+    told: list[str] = []
+    serving = Serving(Project(project.root), told.append, every_s=0.1)
+    serving.start()
+    try:
+        yield told
+    finally:
+        serving.close()
+
+
+@pytest.fixture
+def ended(shop: Project) -> Iterator[Callable[[str], None]]:
+    """Names endpoints that are undeployed when the test is over."""
+    names: list[str] = []
+    yield names.append
+    for name in names:
+        if name in served(shop):
+            undeploy(shop, name)
+
+
+# ------------------------------------------------------------------------ workers
+def test_a_worker_that_is_killed_costs_each_connection_one_request_and_is_back_in_two_seconds(
+    shop: Project, ended: Any
+) -> None:
+    ended("kill")
+    url = deploy(shop, "delays/1", as_="kill", workers=2).url
+    with looked_after(shop), crowd(url, ROW) as them:
+        until(lambda: them.n_answered > 200)
+        victim, other = sorted(servers(shop, "kill"))
+        os.kill(victim, signal.SIGKILL)
+        killed_at = time.monotonic()
+        back_s = until(lambda: len(servers(shop, "kill") - {victim}) == 2 and served(shop)["kill"].status == "answers")
+        until(lambda: sum(them.since(killed_at).values()) > 200)
+    assert back_s < BACK_S
+    assert all(len(client.failures) <= 1 for client in them.clients), them.failures
+    assert them.longest_gap_s < 0.5
+    assert other in servers(shop, "kill")
+
+
+def test_a_worker_that_was_stopped_holds_up_no_other_and_goes_on_afterwards(shop: Project, ended: Any) -> None:
+    ended("stop")
+    url = deploy(shop, "delays/1", as_="stop", workers=2).url
+    victim = min(servers(shop, "stop"))
+    with crowd(url, ROW) as them:
+        until(lambda: them.n_answered > 100)
+        os.kill(victim, signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        until(lambda: time.monotonic() - stopped_at > 0.5)
+        assert sum(them.since(stopped_at).values()) > 50
+        os.kill(victim, signal.SIGCONT)
+    assert them.failures == []
+
+
+def test_workers_come_and_go_under_load(shop: Project, ended: Any) -> None:
+    ended("number")
+    url = deploy(shop, "delays/1", as_="number").url
+    [first] = servers(shop, "number")
+    with crowd(url, ROW) as them:
+        assert deploy(shop, "delays/1", as_="number", workers=3).url == url
+        assert len(servers(shop, "number")) == 3
+        until(lambda: them.n_answered > 300)
+        deploy(shop, "delays/1", as_="number", workers=1)
+        until(lambda: servers(shop, "number") == {first})
+    assert them.failures == []
+
+
+def test_an_endpoint_moves_to_another_port(shop: Project, ended: Any) -> None:
+    ended("port")
+    before = deploy(shop, "delays/1", as_="port").url
+    free = processes_free_port()
+    after = deploy(shop, "delays/1", as_="port", port=free).url
+    assert after == f"http://127.0.0.1:{free}"
+    assert answer(after)[0] == 200
+    assert len(servers(shop, "port")) == 1
+    with pytest.raises(OSError, match="refused"):
+        answer(before)
+
+
+def test_what_was_begun_is_finished_when_an_endpoint_is_undeployed(shop: Project, moody: dict[str, str]) -> None:
+    url = deploy(shop, f"moody/{moody['good']}", as_="drain").url
+    with crowd(url, x(-4.0), n_clients=4, pause_s=0.0) as them:  # each takes 0.3 s
+        until(lambda: them.n_answered >= 4)
+        undeploy(shop, "drain")
+    lost = [failure for failure in them.failures if "refused" not in failure.lower()]
+    assert lost == [], "a request that was taken was not finished"
+    assert servers(shop, "drain") == model_processes(shop, "drain") == set()
+
+
+def answer(url: str, body: bytes = ROW) -> tuple[int, Any]:
+    request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)["predictions"]
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, json.load(exc)["error"]["message"]
+
+
+def processes_free_port() -> int:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+# --------------------------------------------------------------- processes of models
+@pytest.fixture(scope="module")
+def moods(shop: Project, moody: dict[str, str]) -> Iterator[str]:
+    yield deploy(shop, f"moody/{moody['good']}", as_="moods", workers=2).url
+    undeploy(shop, "moods")
+
+
+def children(shop: Project) -> list[psutil.Process]:
+    [parent] = model_processes(shop, "moods")
+    return psutil.Process(parent).children()
+
+
+def test_a_model_process_that_is_killed_fails_no_request(shop: Project, moods: str) -> None:
+    with crowd(moods, x(3.0)) as them:
+        until(lambda: them.n_answered > 100)
+        victim = children(shop)[0]
+        victim.kill()
+        until(lambda: len(children(shop)) == 2 and victim.pid not in [child.pid for child in children(shop)], 5)
+        before = them.n_answered
+        until(lambda: them.n_answered > before + 100)
+    assert them.failures == []
+
+
+def test_a_request_that_kills_the_model_is_told_so_and_others_go_on(shop: Project, moods: str) -> None:
+    status, message = answer(moods, x(-1.0))
+    assert (status, "died on this request" in message) == (503, True), message
+    assert answer(moods, x(2.0)) == (200, [2.0])
+
+
+def test_a_model_that_is_killed_again_and_again_comes_back(shop: Project, moods: str) -> None:
+    for _ in range(5):
+        assert answer(moods, x(-1.0))[0] == 503
+    assert answer(moods, x(2.0)) == (200, [2.0])
+
+
+def test_what_a_model_raises_is_told_and_is_no_failure_of_ours(moods: str) -> None:
+    status, message = answer(moods, x(-2.0))
+    assert (status, message) == (422, "The model cannot predict these rows: not today")
+
+
+def test_the_parent_of_models_may_die_and_its_children_answer_until_another_is_there(shop: Project, moods: str) -> None:
+    [parent] = model_processes(shop, "moods")
+    with crowd(moods, x(3.0), n_clients=3) as them:
+        until(lambda: them.n_answered > 50)
+        os.kill(parent, signal.SIGKILL)
+        killed_at = time.monotonic()
+        until(lambda: sum(them.since(killed_at).values()) > 50)
+        with looked_after(shop):
+            until(lambda: len(model_processes(shop, "moods")) == 1 and len(children(shop)) == 2)
+            assert parent not in model_processes(shop, "moods")
+        began = time.monotonic()
+        until(lambda: sum(them.since(began).values()) > 50)
+    assert them.failures == []
+
+
+# ------------------------------------------------------------------------ the agent
+AGENT = [sys.executable, "-P", "-m", "nbmlops.agent.loop"]
+
+
+def agent_of(shop: Project) -> "subprocess.Popen[bytes]":
+    environment = {name: value for name, value in os.environ.items() if name != "NBMLOPS_AGENT"}
+    process = subprocess.Popen([*AGENT, str(shop.root)], env=environment, stdout=subprocess.DEVNULL)
+    until(lambda: (agent := background.living(shop.root)) and agent.pid == process.pid)
+    return process
+
+
+def test_serving_outlives_the_agent_and_the_next_one_adopts_it(shop: Project, ended: Any) -> None:
+    ended("adopted")
+    url = deploy(shop, "delays/1", as_="adopted", workers=2).url
+    workers = servers(shop, "adopted")
+    with crowd(url, ROW, n_clients=3) as them:
+        with agent_of(shop) as agent:
+            victim = min(workers)
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: len(servers(shop, "adopted") - {victim}) == 2)
+            agent.kill()
+        mine = servers(shop, "adopted")
+        until(lambda: them.n_answered > 300)
+        with agent_of(shop) as agent:
+            log = them.n_answered
+            until(lambda: them.n_answered > log + 300)
+            assert servers(shop, "adopted") == mine
+            agent.terminate()
+            assert agent.wait(30) == 0
+        assert servers(shop, "adopted") == mine
+    assert all(len(client.failures) <= 1 for client in them.clients), them.failures
