@@ -1,4 +1,4 @@
-"""What triggers look at, and whether it is new: files, data, aliases, jobs, drift. Nothing is started here but `drift`.
+"""What triggers look at, and whether it is new: files, data, traffic, aliases, jobs. Only `drift` is started here.
 
 A trigger compares what there is with what was seen last. What changes while it may start nothing (a run goes on, it
 cools down, its budget is spent) is not taken for seen, so that it starts one run afterwards, however much has come.
@@ -14,11 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from nbmlops.data.tables import names_a_table
 from nbmlops.errors import UsageError
 from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.endpoints import Endpoints
 from nbmlops.ledger.schedules import Schedules
 from nbmlops.pipelines.scheduled import Scheduled
 from nbmlops.project import Project
@@ -29,15 +32,21 @@ MOST_FILES = 20_000
 DRIFTED = 6  # the exit code of `drift --exit-code`
 LONGEST_REASON = 500  # characters
 COMMAND = "nbmlops.surfaces.cli"
+ENOUGH_ROWS = (
+    4000  # of new traffic, that are judged at once: a shift that matters is found, chance is not taken for one
+)
+FEWEST_ROWS = 200  # that are judged when a day has gone by
+FIRST_S = LONG_S = 86400.0
 LOCAL = ("file", "data", "drift")  # what looks at files does so on each machine for itself
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What there is now; `news` names what is new in it, and is empty where nothing is."""
+    """What there is now; `news` names what is new in it, and is empty where nothing is. Traffic is new `since` then."""
 
     value: Any
     news: str = ""
+    since: str = ""
 
 
 def place_of(trigger: str) -> str:
@@ -53,7 +62,8 @@ def look(project: Project, trigger: str, seen: Any, now_s: float | None = None) 
     project
         Whose files and ledger.
     trigger
-        ``file:GLOB``, ``data:FILE``, ``alias:MODEL``, ``job:NAME``; of ``drift:FILE`` the file.
+        ``file:GLOB``, ``data:FILE``, ``alias:MODEL``, ``job:NAME``; of ``drift:FILE`` the file, of ``drift:ENDPOINT``
+        its traffic.
     seen
         What was seen last; None at the first look, which has no news but of drift.
     now_s
@@ -67,7 +77,7 @@ def look(project: Project, trigger: str, seen: Any, now_s: float | None = None) 
     Raises
     ------
     UsageError
-        A pattern matches too many files.
+        A pattern matches too many files, or an endpoint captures nothing.
     """
     kind, _, name = trigger.partition(":")
     now_s = time.time() if now_s is None else now_s
@@ -75,6 +85,8 @@ def look(project: Project, trigger: str, seen: Any, now_s: float | None = None) 
         return _files(project.root, name, seen, now_s)
     if kind == "data":
         return _data(project.root / name, seen, now_s)
+    if kind == "drift" and not names_a_table(name):
+        return _traffic(project, name, seen, now_s)
     if kind == "drift":  # how data are, not that they are others: those of the first look are judged as well
         return _data(project.root / name, seen or {}, now_s)
     if kind == "alias":
@@ -139,6 +151,30 @@ def _digest(parts: Iterable[bytes]) -> str:
     return whole.hexdigest()[:16]
 
 
+# -------------------------------------------------------------------- traffic
+def _traffic(project: Project, name: str, seen: Mapping[str, Any] | None, now_s: float) -> Sight | None:
+    """Look whether an endpoint of this machine was asked enough for a new judgement; its servers' counts are read.
+
+    At the first look the traffic of the last day is new.
+    """
+    from nbmlops.serving.rolling import counted
+
+    wanted = project.open(Endpoints).wanted().get(name)
+    if wanted is None or wanted.host != socket.gethostname():
+        return None
+    if not wanted.capture:
+        raise UsageError(f"{name} captures no requests.", f"deploy {wanted.champion.label} --as {name} --capture")
+    before = seen or {"at_s": now_s - FIRST_S, "label": "", "rows": 0}
+    label, window = wanted.champion.label, counted(project, name).get(wanted.champion.label)
+    n_rows = window.n_rows if window else 0
+    is_longer = before["label"] == label and n_rows >= before["rows"]  # a server that began anew counts from 0
+    n_new = (n_rows - before["rows"] if is_longer else n_rows) * wanted.capture.get("rate", 1.0)
+    if n_new < (ENOUGH_ROWS if now_s - before["at_s"] < LONG_S else FEWEST_ROWS):
+        return Sight(dict(before))
+    since = datetime.fromtimestamp(before["at_s"], UTC).isoformat()
+    return Sight({"at_s": now_s, "label": label, "rows": n_rows}, news=f"{now_s:.0f}", since=since)
+
+
 # ----------------------------------------------------------------- the ledger's
 def _newest_move(project: Project, model: str) -> int:
     """Give the number of the event that moved an alias of a model last; 0 where none did."""
@@ -191,7 +227,9 @@ class Measuring:
         return measurement.sight if code == DRIFTED else Sight(measurement.sight.value)
 
     def _begun(self, each: Scheduled, trigger: str, sight: Sight, environment: Mapping[str, str]) -> Measurement:
-        words = ["drift", trigger.partition(":")[2], "--against", each.timing.against, "--exit-code", "--quiet"]
+        words = ["drift", trigger.partition(":")[2], "--exit-code", "--quiet"]
+        words += ["--against", each.timing.against] if each.timing.against else []
+        words += ["--since", sight.since] if sight.since else []
         said = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the measurement goes on
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", COMMAND, *words],

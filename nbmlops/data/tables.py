@@ -69,6 +69,17 @@ def check_ending(path: Path) -> str:
     raise UsageError(f"{path.name} has an ending that is not known.", f"A table's file ends in {_LISTED}.")
 
 
+def names_a_table(text: str) -> bool:
+    """Say whether text ends as a table's file does; the name of something else does not.
+
+    Examples
+    --------
+    >>> names_a_table("data/march.csv.gz"), names_a_table("delays")
+    (True, False)
+    """
+    return bool(_ending(Path(text)))
+
+
 def table_name(data: Any) -> str:
     """Name a table: the file's name without its ending; for a DataFrame its ``attrs["name"]``, or ``frame``.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from nbmlops.data.tables import read_table, table_name
-from nbmlops.errors import DataError, DriftError, NotFoundError, nearest
+from nbmlops.data.tables import names_a_table, read_table, table_name
+from nbmlops.duration import moment_of
+from nbmlops.errors import DataError, DriftError, NotFoundError, UsageError, nearest
 from nbmlops.monitoring.reports import DriftReport
 from nbmlops.project import Project
 from nbmlops.verb import DataRef, verb
@@ -19,7 +21,8 @@ def drift(
     project: Project,
     current: DataRef,
     *,
-    against: DataRef,
+    against: DataRef = None,
+    since: str | None = None,
     columns: list[str] | None = None,
     exit_code: bool = False,
     dry_run: bool = False,  # noqa: ARG001  (the verb mechanism reads it: no event is left)
@@ -30,14 +33,18 @@ def drift(
     categories by the chi-square test with Cramér's V, missing values by their
     share. A column drifted when its p-value after Benjamini-Hochberg is at most
     0.01 and its effect is above 0.05. Works without a project; in one the report
-    is kept in the ledger.
+    is kept in the ledger. Of an endpoint that captures its requests the live traffic
+    is judged: the features, and what was predicted.
 
     Parameters
     ----------
     current
-        The table to judge: a path, or a DataFrame in a notebook.
+        The table to judge: a path, or a DataFrame in a notebook; or an endpoint's name.
     against
-        The reference, for instance the data that the model was trained on.
+        The reference, for instance the data that the model was trained on. For an endpoint, unless given, the data of
+        the gate that its version has passed, else the first 4,000 rows that it answered.
+    since
+        From when on an endpoint's traffic counts: ``12h``, or a date or time; the last day unless given.
     columns
         Which columns to compare; all that both tables have unless given.
     exit_code
@@ -58,6 +65,8 @@ def drift(
         The tables share no column, or one has a column twice.
     NotFoundError
         A file or a column that was named does not exist.
+    UsageError
+        There is no reference, or the endpoint captures nothing.
 
     Examples
     --------
@@ -75,19 +84,19 @@ def drift(
     """
     from nbmlops.data.drift import measure
 
-    judged, reference = (_labelled(read_table(project, data)) for data in (current, against))
+    judged, reference, names = _tables(project, current, against, since)
     shared = [name for name in reference.columns if name in judged.columns]
     if not shared:
         raise DataError(
-            f"{table_name(current)} and {table_name(against)} share no column.",
+            f"{names[0]} and {names[1]} share no column.",
             f"They have {', '.join(judged.columns[:6])} and {', '.join(reference.columns[:6])}.",
         )
     rows = measure(reference, judged, _chosen(columns, shared))
     n_drifted = sum(row.drifted for row in rows)
     report = DriftReport(
         drifted=n_drifted > 0,
-        current=table_name(current),
-        reference=table_name(against),
+        current=names[0],
+        reference=names[1],
         n_current=len(judged),
         n_reference=len(reference),
         n_drifted=n_drifted,
@@ -98,6 +107,32 @@ def drift(
     if exit_code and report.drifted:
         raise DriftError(report.headline, report=report)
     return report
+
+
+def _tables(
+    project: Project, current: Any, against: Any, since: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, str]]:
+    """Read what is judged, what it is held against, and what both are called."""
+    if isinstance(current, str) and _is_endpoint(project, current):
+        from nbmlops.monitoring.live import compared
+
+        found = compared(project, current, moment_of(since or "1d", datetime.now(UTC), "since"), against)
+        return _labelled(found.current), _labelled(found.reference), (current, found.reference_is)
+    if against is None:
+        raise UsageError("drift needs --against.", "Name the table that this one is held against.")
+    if since is not None:
+        raise UsageError("--since is of an endpoint's traffic, and a table has no times.", "Leave it out.")
+    judged, reference = (_labelled(read_table(project, data)) for data in (current, against))
+    return judged, reference, (table_name(current), table_name(against))
+
+
+def _is_endpoint(project: Project, text: str) -> bool:
+    """Say whether a word names an endpoint of the project, and no table's file."""
+    if names_a_table(text) or not project.exists:
+        return False
+    from nbmlops.ledger.endpoints import Endpoints
+
+    return text in project.open(Endpoints).wanted()
 
 
 def _labelled(frame: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any, ClassVar
 
 from nbmlops import secrets
+from nbmlops.data.tables import names_a_table
 from nbmlops.errors import NbmlopsError, UsageError
 from nbmlops.pipelines.flow.edit import STARTING
 from nbmlops.pipelines.flow.problems import Notes, refuse
@@ -202,10 +203,10 @@ def _refuse_what_cannot_run(each: Scheduled, settings: Settings) -> None:
     if each.timing.schedule:
         parsed(each.timing.schedule)
     for kind, _, name in (trigger.partition(":") for trigger in each.timing.on):
-        if kind == "drift" and not each.timing.against:
+        if kind == "drift" and names_a_table(name) and not each.timing.against:
             raise UsageError(
                 f"drift:{name} needs the reference that {name} is measured against.",
-                'Add against = "reference.parquet" (--against). It takes a file; traffic of endpoints is not kept yet.',
+                'Add against = "reference.parquet" (--against).',
             )
         if kind == "webhook":
             _refuse_an_open_door(settings)

@@ -127,8 +127,9 @@ def schedule(
     tz
         The time zone that it is meant in; UTC without it.
     on
-        What starts it beside the clock: file:GLOB (new or changed files), data:FILE (other content), drift:FILE,
-        alias:MODEL (it was promoted or rolled back), job:NAME (one has finished), webhook.
+        What starts it beside the clock: file:GLOB (new or changed files), data:FILE (other content), drift:FILE or
+        drift:ENDPOINT (its live traffic), alias:MODEL (it was promoted or rolled back), job:NAME (one has finished),
+        webhook.
     catchup
         Of the times that were missed while nothing ran: make up for the last one, all, or none.
     overlap
@@ -138,7 +139,8 @@ def schedule(
     budget
         How many runs triggers may start: 3/week (or hour, day, month).
     against
-        The table that drift:FILE is measured against, for instance what the model was trained on.
+        The table that drift:FILE or drift:ENDPOINT is measured against, for instance what the model was trained on;
+        an endpoint has a reference of its own unless one is given.
     parameters
         Values for a notebook, ``name=value``; ``${due.date}`` and ``${due.time}`` are when it was due.
     name

@@ -236,7 +236,7 @@ def test_drift_that_cannot_be_measured_is_told_once_and_not_tried_again_until_th
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        (on("drift:delays"), "needs the reference"),
+        (on("drift:delays.csv"), "needs the reference"),
         (on("job:a"), "would start itself"),
         (on("drfit:delays"), "there is no trigger"),
     ],

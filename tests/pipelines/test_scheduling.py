@@ -121,7 +121,7 @@ def test_what_is_not_given_stays_and_the_clock_goes_on_from_where_it_was(project
         ({"expression": "0 0 30 2 *"}, "never fires"),
         ({"expression": "61 * * * *"}, "minute of a schedule must be from 0 to 59"),
         ({"expression": "@daily", "tz": "Europe/Viena"}, "no timezone"),
-        ({"on": ["drift:delays"]}, "needs the reference"),
+        ({"on": ["drift:delays.csv"]}, "needs the reference"),
         ({"on": ["job:train"]}, "would start itself"),
         ({"on": ["mail:me"]}, "no trigger"),
         ({"expression": "@daily", "parameters": {"moth": 1}}, "no parameter 'moth'"),
