@@ -1,4 +1,7 @@
-"""What `export` takes out of a project: a run, or files by which others run a notebook, a pipeline or the agent."""
+"""What `export` takes out of a project: a run, or files by which others run a notebook, a pipeline or the agent.
+
+Files by which others serve a model are in `exported_models`.
+"""
 
 import shlex
 import sys
@@ -7,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nbmlops.agent.exported_models import DOCKER, KSERVE, KUBERNETES, exported_model, is_of_a_model
 from nbmlops.agent.runnable import Asked, Runnable, runnable, top
 from nbmlops.agent.writing import content, write
 from nbmlops.errors import UsageError
@@ -16,6 +20,7 @@ from nbmlops.verb import Result
 
 PLACES = {"github": ".github/workflows/{name}.yml", "gitlab": ".gitlab-ci.yml", "jenkins": "Jenkinsfile"}
 ORCHESTRATORS = ("airflow", "kfp", "k8s", "cron", "systemd")
+OF_AN_IMAGE = ("kfp", KUBERNETES, DOCKER, KSERVE)
 AGENT = "agent"  # not a run or a notebook, but what keeps the project's agent alive
 BESIDE = "{name}.gitlab-ci.yml"  # where a repository has a .gitlab-ci.yml of its own
 
@@ -44,10 +49,12 @@ class WorkflowFile(Result):
 
 def exported(project: Project, what: str, to: str, output: str | None, asked: Asked) -> Any:
     """Export what a name stands for; the verb says how."""
-    if asked.image and to not in ("kfp", "k8s"):
-        raise UsageError(f"--image is of --to kfp and --to k8s, not of --to {to}.", "Leave it out.")
+    if asked.image and to not in OF_AN_IMAGE:
+        raise UsageError(f"--image is of --to {', '.join(OF_AN_IMAGE)}, not of --to {to}.", "Leave it out.")
     if what == AGENT:
         return _agent_unit(project, to, output, asked)
+    if is_of_a_model(project, what, to):
+        return exported_model(project, what, to, output, asked)
     if to in PLACES:
         return _workflow_file(project, what, to, output, asked)
     if to in ORCHESTRATORS:

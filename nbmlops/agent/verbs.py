@@ -255,10 +255,22 @@ def sync(project: Project, *, retry: bool = False, dry_run: bool = False) -> Syn
 @verb
 def export(
     project: Project,
-    what: RunRef,
+    what: AnyRef,
     *,
     to: Literal[
-        "py", "notebook", "bundle", "github", "gitlab", "jenkins", "airflow", "kfp", "k8s", "cron", "systemd"
+        "py",
+        "notebook",
+        "bundle",
+        "github",
+        "gitlab",
+        "jenkins",
+        "airflow",
+        "kfp",
+        "k8s",
+        "cron",
+        "systemd",
+        "docker",
+        "kserve",
     ] = "py",
     output: str | None = None,
     parameters: Pairs = {},
@@ -267,20 +279,23 @@ def export(
     image: str = "",
     force: bool = False,
 ) -> Any:
-    """Write a run as code, or files by which others run a notebook or pipeline.
+    """Write a run as code, or files by which others run a notebook or pipeline, or serve a model.
 
     Parameters
     ----------
     what
-        A run; for CI and orchestrators the path of a notebook or the name of a pipeline, or ``agent``.
+        A run; for CI and orchestrators the path of a notebook or the name of a pipeline, or ``agent``; for ``docker``,
+        ``kserve`` and ``k8s`` a model version, or an endpoint with the versions that it serves.
     to
         ``py``: the executed cells as a script without magics. ``notebook``: as a notebook. ``bundle``: a
         zip archive with its parameters, metrics, files, source, changes, environment and commit.
         ``github``, ``gitlab``, ``jenkins``: a workflow file that runs the notebook or pipeline.
-        ``airflow``, ``kfp``: a Python file with a task for each step. ``k8s``: a CronJob or Job.
-        ``cron``: a crontab. ``systemd``: service and timer; of ``agent`` the unit that keeps it alive.
+        ``airflow``, ``kfp``: a Python file with a task for each step. ``k8s``: a CronJob or Job; of a model or
+        endpoint Deployment, Service and PodDisruptionBudget. ``cron``: a crontab. ``systemd``: service and timer; of
+        ``agent`` the unit that keeps it alive. ``docker``: a folder from which an image is built that serves the
+        model without this project. ``kserve``: an InferenceService; of an endpoint with two versions one for each.
     output
-        Path of the file. Without it the run's name in the working folder, or where the CI system looks for it;
+        Path of the file or folder. Without it the run's name in the working folder, or where the CI system looks for it;
         a .gitlab-ci.yml that is there stays, and the workflow is written beside it. A file that is there is refused.
     parameters
         Values that every run is given, ``name=value``; a secret as ``name=env:VARIABLE``.
@@ -289,13 +304,14 @@ def export(
     tz
         Time zone of the schedule; without it the one that is declared, or UTC.
     image
-        Container image of ``kfp`` and ``k8s``; it has nbmlops, and the project's folder as its working folder.
+        Container image; that of a notebook or pipeline has nbmlops, and the project's folder as its working folder,
+        that of a model is what ``docker`` wrote. One without a tag gets the version as its tag.
     force
         Overwrite a file that differs.
 
     Returns
     -------
-    Exported or WorkflowFile
+    Exported, WorkflowFile or ServedFiles
         The file, with its size or with what is left to do by hand.
 
     Raises
