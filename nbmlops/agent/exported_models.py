@@ -1,4 +1,4 @@
-"""A model version or an endpoint as files by which others serve it: an image's build context, or a cluster's manifests."""
+"""A model version or an endpoint as files by which others serve it: an image's build context, a cluster's manifests."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -134,9 +134,8 @@ def _images(found: "Served", to: str) -> Iterator[str]:
 
 
 def _steps(found: "Served", paths: list[Path]) -> Iterator[str]:
-    yield (
-        f"Make its Secret: kubectl create secret generic {found.name} --from-literal=NBMLOPS_TOKEN=$(openssl rand -hex 32)"
-    )
+    random = "--from-literal=NBMLOPS_TOKEN=$(openssl rand -hex 32)"
+    yield f"Make its Secret: kubectl create secret generic {found.name} {random}"
     yield f"Apply it: kubectl apply -f {shlex.quote(str(paths[0]))}"
     for path in paths[1:]:
         yield f"Once that is ready, apply the other: kubectl apply -f {shlex.quote(str(path))}"

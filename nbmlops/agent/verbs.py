@@ -25,7 +25,7 @@ from nbmlops.project import FILE, STATE, Project
 from nbmlops.registry.versions import CHAMPION
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking.runs import Run
-from nbmlops.verb import AnyRef, Pairs, Picture, Rows, RunRef, verb
+from nbmlops.verb import AnyRef, Pairs, Picture, Rows, verb
 
 
 @verb
@@ -148,6 +148,7 @@ def status(project: Project) -> Status:
             ("tracking", found.tracking),
             ("ledger", found.ledger),
             ("journal", found.journal),
+            ("capture", found.capture),
         )
     )
     active: tuple[Run, ...] = ()
@@ -295,7 +296,7 @@ def export(
         ``agent`` the unit that keeps it alive. ``docker``: a folder from which an image is built that serves the
         model without this project. ``kserve``: an InferenceService; of an endpoint with two versions one for each.
     output
-        Path of the file or folder. Without it the run's name in the working folder, or where the CI system looks for it;
+        Path of the file or folder. Without it a name in the working folder, or where the CI system looks for it;
         a .gitlab-ci.yml that is there stays, and the workflow is written beside it. A file that is there is refused.
     parameters
         Values that every run is given, ``name=value``; a secret as ``name=env:VARIABLE``.

@@ -8,10 +8,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbmlops
-
+_TOP = Path(__file__).parents[2]
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files give the same bytes
 _TAG = "py3-none-any"
+_WHEEL = f"Wheel-Version: 1.0\nGenerator: nbmlops\nRoot-Is-Purelib: true\nTag: {_TAG}\n"
 
 
 def wheel() -> tuple[str, bytes]:
@@ -26,34 +26,27 @@ def wheel() -> tuple[str, bytes]:
     >>> name.startswith("nbmlops-") and name.endswith("-py3-none-any.whl"), content == wheel()[1]
     (True, True)
     """
-    files = dict(_files())
-    info = f"nbmlops-{nbmlops.__version__}.dist-info"
-    files |= {f"{info}/{name}": text.encode() for name, text in _metadata().items()}
-    record = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in files.items()]
+    installed = importlib.metadata.distribution("nbmlops")
+    name = f"nbmlops-{installed.version}"
+    info = f"{name}.dist-info"
+    about = {"METADATA": installed.read_text("METADATA") or "", "WHEEL": _WHEEL}
+    files = dict(_files()) | {f"{info}/{path}": text.encode() for path, text in about.items()}
+    record = [f"{path},sha256={_digest(content)},{len(content)}" for path, content in files.items()]
     files[f"{info}/RECORD"] = "\n".join((*record, f"{info}/RECORD,,", "")).encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name, _EPOCH)
+        for path, content in files.items():
+            entry = zipfile.ZipInfo(path, _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content)
-    return f"nbmlops-{nbmlops.__version__}-{_TAG}.whl", packed.getvalue()
+    return f"{name}-{_TAG}.whl", packed.getvalue()
 
 
 def _files() -> Iterator[tuple[str, bytes]]:
-    top = Path(nbmlops.__file__).parent
-    for path in sorted(top.rglob("*")):
+    for path in sorted(_TOP.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
-            yield path.relative_to(top.parent).as_posix(), path.read_bytes()
-
-
-def _metadata() -> dict[str, str]:
-    installed = importlib.metadata.distribution("nbmlops")
-    return {
-        "METADATA": installed.read_text("METADATA") or "",
-        "WHEEL": f"Wheel-Version: 1.0\nGenerator: nbmlops\nRoot-Is-Purelib: true\nTag: {_TAG}\n",
-    }
+            yield path.relative_to(_TOP.parent).as_posix(), path.read_bytes()
 
 
 def _digest(content: bytes) -> str:
