@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from nbmlops.serving.protocols.request import LIMITS, Limits
+from nbmlops.serving.protocols.limits import LIMITS, Limits
 
 FILE, READY = "instructions.json", "ready.json"
 VARIANTS, WORKERS = "variants", "workers"

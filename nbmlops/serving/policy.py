@@ -19,7 +19,7 @@ from nbmlops.serving.slo import Slo
 if TYPE_CHECKING:
     from nbmlops.serving.capture.places import Place
     from nbmlops.serving.instructions import Bounds
-    from nbmlops.serving.protocols.request import Limits
+    from nbmlops.serving.protocols.limits import Limits
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 BAKE = "5m"
@@ -293,7 +293,7 @@ def _limits(table: Mapping[str, Any]) -> dict[str, Any]:
 def limits_of(wanted: Wanted) -> "tuple[Limits, Bounds]":
     """Give what an endpoint's servers take on: of a request, and at once."""
     from nbmlops.serving.instructions import Bounds
-    from nbmlops.serving.protocols.request import Limits
+    from nbmlops.serving.protocols.limits import Limits
 
     said = wanted.limits
     return (

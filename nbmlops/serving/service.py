@@ -23,8 +23,9 @@ from nbmlops.serving.capture.writing import Capture
 from nbmlops.serving.counters import Tally
 from nbmlops.serving.instructions import Bounds, Instructions
 from nbmlops.serving.protocols import invocations, open_inference
+from nbmlops.serving.protocols.limits import Limits
 from nbmlops.serving.protocols.refusals import JSON, Answer, TooLargeError, refusal, refused
-from nbmlops.serving.protocols.request import Limits, Request
+from nbmlops.serving.protocols.request import Request
 from nbmlops.serving.routing import Router
 from nbmlops.serving.scored import Model
 

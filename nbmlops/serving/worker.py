@@ -7,6 +7,7 @@ has, and ends.
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ from nbmlops.serving.routing import Router
 from nbmlops.serving.scored import loaded
 from nbmlops.serving.service import Live, Service, Variant
 
+GARBAGE = (50_000, 20, 100)  # what a request leaves holds no cycles: looking for them often only costs
 LOOK_S = 0.1
 FLUSH_S = 0.1  # between two writes of what is captured: so much may be lost with a killed worker
 LAST_CALL_S = 0.5  # connections that were accepted when the end came have this long to send their request
@@ -320,6 +322,7 @@ def open_door(listener: socket.socket, door: Path) -> Callable[[], None]:
 def main(folder: str, number: int) -> None:
     """Serve as the instructions in a folder say."""
     os.chdir(folder)
+    gc.set_threshold(*GARBAGE)
 
     async def serve() -> None:
         await Worker(number).serve()

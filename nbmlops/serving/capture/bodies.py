@@ -11,8 +11,8 @@ from typing import Any
 
 from nbmlops.serving.capture.frames import COLUMNS, NOTHING, VALUES, Record, from_json
 from nbmlops.serving.protocols import invocations
+from nbmlops.serving.protocols.limits import Limits
 from nbmlops.serving.protocols.refusals import Answer
-from nbmlops.serving.protocols.request import Limits
 from nbmlops.serving.schema import UNNAMED, Schema
 
 TENSOR = "inputs"  # the column of a tensor that has no name

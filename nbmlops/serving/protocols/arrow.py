@@ -13,8 +13,9 @@ import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from nbmlops.errors import DataError, NbmlopsError, UsageError
+from nbmlops.serving.protocols.limits import Limits
 from nbmlops.serving.protocols.refusals import Answer, refusal
-from nbmlops.serving.protocols.request import Limits, Request
+from nbmlops.serving.protocols.request import Request
 from nbmlops.serving.schema import UNNAMED, Schema
 
 STREAM = "application/vnd.apache.arrow.stream"
@@ -61,7 +62,7 @@ def read(body: bytes, schema: Schema, limits: Limits, *, is_parquet: bool = Fals
 
     Examples
     --------
-    >>> from nbmlops.serving.protocols.request import LIMITS
+    >>> from nbmlops.serving.protocols.limits import LIMITS
     >>> schema = Schema.of('[{"name": "delay", "type": "double"}]')
     >>> read(stream({"delay": np.array([1.0, 2.5])}), schema, LIMITS).columns
     {'delay': array([1. , 2.5])}

@@ -24,8 +24,9 @@ import orjson
 
 from nbmlops.errors import DataError, NbmlopsError, UsageError
 from nbmlops.serving.protocols import spreadsheet
+from nbmlops.serving.protocols.limits import LIMITS, Limits
 from nbmlops.serving.protocols.refusals import JSON, Answer, NotTakenError, TooLargeError, refusal
-from nbmlops.serving.protocols.request import LIMITS, Limits, Request
+from nbmlops.serving.protocols.request import Request
 from nbmlops.serving.schema import ARRAY, FRAME, MISSING, UNNAMED, Form, Schema
 
 CSV = "text/csv"

@@ -17,8 +17,9 @@ import orjson
 
 from nbmlops.errors import DataError, NbmlopsError, NotFoundError, UsageError
 from nbmlops.serving.protocols.invocations import counted, loads
+from nbmlops.serving.protocols.limits import LIMITS, Limits
 from nbmlops.serving.protocols.refusals import JSON, Answer, NotTakenError, TooLargeError
-from nbmlops.serving.protocols.request import LIMITS, Limits, Request
+from nbmlops.serving.protocols.request import Request
 from nbmlops.serving.schema import UNNAMED, Column, Schema
 
 HEADER = "Inference-Header-Content-Length"  # says how many bytes of a body are JSON, before those of the tensors

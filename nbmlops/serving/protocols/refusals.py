@@ -41,9 +41,9 @@ def refused(status: int, error: NbmlopsError) -> Answer:
     >>> refused(400, UsageError("The body is empty.")).body
     b'{"error":{"type":"UsageError","message":"The body is empty.","hint":"","exit_code":2}}'
     """
-    told = error.details()
-    kind = "UsageError" if isinstance(error, UsageError) else told["type"]  # a status of its own makes no new kind
-    return Answer(status, orjson.dumps({"error": told | {"type": kind}}))
+    kind = "UsageError" if isinstance(error, UsageError) else type(error).__name__  # a status makes no new kind
+    told = {"type": kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+    return Answer(status, orjson.dumps({"error": told}))
 
 
 def refusal(error: NbmlopsError) -> Answer:

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,18 +10,6 @@ import orjson
 from nbmlops.serving.protocols.refusals import JSON, Answer
 
 Answering = Callable[[np.ndarray, str, str], Answer]  # predictions, model, version
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a body may be; beyond `max_body_bytes` or `max_rows` the answer is 413, beyond `max_depth` 400."""
-
-    max_body_bytes: int = 16 * 2**20
-    max_rows: int = 1_000_000
-    max_depth: int = 64  # lists and objects inside each other
-
-
-LIMITS = Limits()
 
 
 class Request(NamedTuple):

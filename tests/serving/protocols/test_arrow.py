@@ -17,8 +17,9 @@ from pyarrow import ipc, parquet
 
 from nbmlops.serving.protocols.arrow import PARQUET, STREAM
 from nbmlops.serving.protocols.invocations import read
+from nbmlops.serving.protocols.limits import Limits
 from nbmlops.serving.protocols.refusals import Answer
-from nbmlops.serving.protocols.request import Limits, Request
+from nbmlops.serving.protocols.request import Request
 from nbmlops.serving.schema import Schema
 from tests.serving.protocols.conftest import same
 

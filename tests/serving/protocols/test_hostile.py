@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from nbmlops.serving.protocols import invocations, open_inference
+from nbmlops.serving.protocols.limits import Limits
 from nbmlops.serving.protocols.refusals import Answer
-from nbmlops.serving.protocols.request import Limits
 from nbmlops.serving.schema import Schema
 from tests.serving.protocols.conftest import COLUMNS, GOOD, ODD, Bodies, csv
 

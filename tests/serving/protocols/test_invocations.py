@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from nbmlops.serving.protocols.invocations import predicted, read
+from nbmlops.serving.protocols.limits import Limits
 from nbmlops.serving.protocols.refusals import Answer
-from nbmlops.serving.protocols.request import Limits, Request
+from nbmlops.serving.protocols.request import Request
 from nbmlops.serving.schema import Schema
 from tests.serving.protocols.conftest import COLUMNS, GOOD, Asked, Bodies, cells, csv, same
 

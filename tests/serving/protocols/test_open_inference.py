@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nbmlops.serving.protocols.limits import Limits
 from nbmlops.serving.protocols.open_inference import HEADER, Served, answer_get, infer_target, read
 from nbmlops.serving.protocols.refusals import Answer
-from nbmlops.serving.protocols.request import Limits, Request
+from nbmlops.serving.protocols.request import Request
 from nbmlops.serving.schema import Schema
 
 JSON = "application/json"
