@@ -30,9 +30,12 @@ from nbmlops.serving.endpoints import Check
 from nbmlops.serving.instructions import FACTS, MODEL, Ready
 from nbmlops.serving.protocols.refusals import Answer, refused
 from nbmlops.serving.pyfunc import FAILED, JSON, Asked, answer, answers, rows_stand_alone
-from nbmlops.serving.wire import FRAME, REPLY, socket_name
+from nbmlops.serving.wire import FRAME, GOING, REPLY, socket_name
 
 LOOK_S = 0.5
+LAST_CALL_S = 0.2
+HUNG_S = 45  # in which a batch is answered: nobody waits so long for it, and another process may do better
+PROOF_S = 120
 QUICK_S, MOST_QUICK = 1.0, 5  # a child that dies again and again is forked anew once in that time, beyond so often
 
 
@@ -63,6 +66,9 @@ class Child:
         server = await asyncio.start_unix_server(self._take, sock=listener)
         await is_wanted.wait()
         server.close()
+        for writer in self._writing:
+            writer.write(GOING)
+        await asyncio.sleep(LAST_CALL_S)  # what was on its way
         while self._n_open:
             await asyncio.sleep(0.01)
         for writer in self._writing:
@@ -92,11 +98,14 @@ class Child:
             loop.call_soon_threadsafe(self._reply, batch, self._answered(batch))
 
     def _answered(self, batch: list[_Asking]) -> list[Answer]:
+        signal.alarm(HUNG_S)  # ends the process, whatever holds it up
         try:
             return answers(self._model, [each.asked for each in batch], is_batchable=self._is_batchable)
         except Exception:  # noqa: BLE001  # a bug of ours: it is logged, and the process goes on
             traceback.print_exc()
             return [refused(500, FAILED)] * len(batch)
+        finally:
+            signal.alarm(0)
 
     def _reply(self, batch: list[_Asking], given: list[Answer]) -> None:
         for each, reply in zip(batch, given, strict=True):
@@ -214,6 +223,7 @@ def _proven(model: Any, form: Form, load_s: float) -> preflight.Preflight:
     """Check the model in a child of its own: the parent may not predict."""
     pid = os.fork()
     if not pid:
+        signal.alarm(PROOF_S)
         try:
             is_batchable = bool(form.example) and rows_stand_alone(model, form.example)
             found = preflight.of_pyfunc(
@@ -226,7 +236,8 @@ def _proven(model: Any, form: Form, load_s: float) -> preflight.Preflight:
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     if status:
-        died = Check("predictions", preflight.FAIL, "its process died on its own input example")
+        what = f"its process died, or hung for {PROOF_S} s, on its own input example"
+        died = Check("predictions", preflight.FAIL, what)
         preflight.Preflight((died,)).write(Path())
     return preflight.Preflight.read(Path())
 

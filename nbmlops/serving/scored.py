@@ -18,8 +18,9 @@ from nbmlops.scoring.scorer import Scorer
 from nbmlops.serving.batching import Batcher
 from nbmlops.serving.instructions import COMPILED, ONNX, Bounds, ServedVariant
 from nbmlops.serving.protocols import invocations
+from nbmlops.serving.protocols.limits import LIMITS
 from nbmlops.serving.protocols.refusals import JSON, Answer
-from nbmlops.serving.protocols.request import LIMITS, Request
+from nbmlops.serving.protocols.request import Request
 from nbmlops.serving.schema import Schema
 from nbmlops.serving.wire import FRAME, REPLY
 
@@ -140,6 +141,7 @@ class _Line(asyncio.Protocol):
         self.asked: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._since: dict[int, float] = {}
         self.is_open = False
+        self.is_late = False  # it has not answered since something took too long
         self.lost = asyncio.Event()
         self._transport: Any = None
         self._come = bytearray()
@@ -165,6 +167,11 @@ class _Line(asyncio.Protocol):
                 return
             body = bytes(self._come[REPLY.size : end])
             del self._come[:end]
+            self.is_late = False
+            if not status:  # `wire.GOING`: another process listens in its place
+                self.is_open = False
+                self.lost.set()
+                continue
             answer = self.asked.pop(number, None)
             self._since.pop(number, None)
             if answer and not answer.done():
@@ -184,6 +191,7 @@ class _Line(asyncio.Protocol):
             if since > before:
                 return
             del self._since[number]
+            self.is_late = True
             late = self.asked.pop(number, None)
             if late and not late.done():
                 late.set_exception(TimeoutError())
@@ -237,7 +245,7 @@ class RemoteModel:
             self._opened.clear()
             async with asyncio.timeout(self._patience_s):
                 await self._opened.wait()
-        return min(lines, key=lambda line: len(line.asked))
+        return min(lines, key=lambda line: (line.is_late, len(line.asked)))
 
     async def _keep(self, socket: str) -> None:
         """Stay connected to a model process, whichever listens there."""

@@ -6,6 +6,7 @@ FRAME = struct.Struct(
     "!IIH"
 )  # a request: length of what follows, its number, length of the content type before the body
 REPLY = struct.Struct("!IIH")  # an answer: length of the body, number of the request, HTTP status
+GOING = REPLY.pack(0, 0, 0)  # instead of an answer: ask me no more; what was asked will be answered
 
 
 def socket_name(child: int) -> str:

@@ -120,10 +120,10 @@ def test_what_was_begun_is_finished_when_an_endpoint_is_undeployed(shop: Project
     assert servers(shop, "drain") == model_processes(shop, "drain") == set()
 
 
-def answer(url: str, body: bytes = ROW) -> tuple[int, Any]:
+def answer(url: str, body: bytes = ROW, timeout_s: float = 30.0) -> tuple[int, Any]:
     request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
             return response.status, json.load(response)["predictions"]
     except urllib.error.HTTPError as exc:
         with exc:
@@ -171,6 +171,15 @@ def test_a_model_that_is_killed_again_and_again_comes_back(shop: Project, moods:
     for _ in range(5):
         assert answer(moods, x(-1.0))[0] == 503
     assert answer(moods, x(2.0)) == (200, [2.0])
+
+
+@pytest.mark.soak
+def test_a_model_that_hangs_is_ended_and_comes_back(shop: Project, moods: str) -> None:
+    before = {child.pid for child in children(shop)}
+    status, message = answer(moods, x(-3.0), timeout_s=60)
+    assert (status, "No answer within 30 s" in message) == (504, True), message
+    assert answer(moods, x(2.0)) == (200, [2.0])  # the other process is asked
+    until(lambda: len({child.pid for child in children(shop)} - before) == 1)
 
 
 def test_what_a_model_raises_is_told_and_is_no_failure_of_ours(moods: str) -> None:
