@@ -49,6 +49,9 @@ def test_no_two_errors_share_an_exit_code() -> None:
 
 def _keys(known: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
     known = known[0] if isinstance(known, list) and isinstance(known[0], dict) else known  # the tables of a list
+    if isinstance(known, tuple) and (tables := [kind for kind in known if isinstance(kind, dict)]):  # or a table
+        yield ".".join(place)
+        known = tables[0]
     if not isinstance(known, dict):
         yield ".".join(place)
         return

@@ -90,10 +90,10 @@ def replay(
     import pandas as pd
 
     mlflow.set_tracking_uri($tracking)
-    requests = pd.read_parquet(".nbmlops/capture/delays")
-    features = requests[[name for name in requests if not name.startswith("nbmlops.")]]
-    candidate = mlflow.pyfunc.load_model("models:/" + $model).predict(features)
-    print((candidate != requests["nbmlops.prediction"]).mean())
+    requests = pd.read_parquet("requests.parquet")
+    answers = requests.pop("prediction")
+    candidate = mlflow.pyfunc.load_model("models:/" + $model)
+    print((candidate.predict(requests) != answers).mean())
     """
     from pathlib import Path
 

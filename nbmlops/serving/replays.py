@@ -57,6 +57,13 @@ class Outcome:
     p_value: float
     status: Change
 
+    @property
+    def headline(self) -> str:
+        """Gains and losses in one line."""
+        was, now = f"{self.accuracy_before:.1%}", f"{self.accuracy_after:.1%}"
+        moved = f"{self.gained:,} gained, {self.lost:,} lost (p {self.p_value:.2g})"
+        return f"{self.status}: right in {was} before, {now} after, of {self.n:,}; {moved}"
+
 
 @dataclass(frozen=True)
 class CostChange:
@@ -69,6 +76,11 @@ class CostChange:
     lower: float
     upper: float
     status: Change
+
+    @property
+    def headline(self) -> str:
+        """The change in one line."""
+        return f"{self.status}: {_changed(self.before, self.after, self.change, self.lower, self.upper)} a row"
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,12 @@ class Differences:
     p99: float
     largest: float
 
+    @property
+    def headline(self) -> str:
+        """The distribution in one line."""
+        middle = f"mean {self.mean:+.4g}, median {self.p50:+.4g}, 90% from {self.p05:+.4g} to {self.p95:+.4g}"
+        return f"{middle}; largest {self.largest:+.4g}"
+
 
 @dataclass(frozen=True)
 class ErrorChange:
@@ -98,6 +116,11 @@ class ErrorChange:
     lower: float
     upper: float
     status: Change
+
+    @property
+    def headline(self) -> str:
+        """The change in one line."""
+        return f"{self.status}: {_changed(self.before, self.after, self.change, self.lower, self.upper)}, of {self.n:,}"
 
 
 @dataclass(frozen=True)
@@ -165,3 +188,7 @@ class Replay(Result):
         if not self.endpoint or self.is_worse:
             return ""
         return f"deploy {self.model} --as {shlex.quote(self.endpoint)} --canary 10,50,100"
+
+
+def _changed(before: float, after: float, change: float, lower: float, upper: float) -> str:
+    return f"{before:.4g} before, {after:.4g} after, {change:+.4g} [{lower:+.4g}, {upper:+.4g}]"

@@ -43,7 +43,7 @@ def test_status_tells_where_each_setting_came_from(folder: Path, monkeypatch: py
     def sources(**overrides: str) -> dict[str, str]:
         return {row.name: row.source for row in Operations(folder, **overrides).status().settings}
 
-    default = {"name": "nbmlops.toml", "tracking": "default", "ledger": "default", "journal": "default"}
+    default = {"name": "nbmlops.toml", **dict.fromkeys(("tracking", "ledger", "journal", "capture"), "default")}
     assert sources() == default
     (folder / "nbmlops.toml").write_text('[stores]\nledger = "sqlite:///records.db"\n')
     assert sources() == {**default, "name": "default", "ledger": "nbmlops.toml"}
@@ -58,6 +58,7 @@ def test_status_shows_a_store_that_is_down_and_what_it_knows_without_it(ops: Ope
         "name": "",
         "ledger": "answers",
         "journal": "",
+        "capture": "",
     }
     [attention] = down.attention
     assert attention.what.startswith(f"tracking: The tracking store at {NOBODY} is out of reach")
