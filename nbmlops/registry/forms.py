@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from nbmlops.ledger.endpoints import Parts
-
 if TYPE_CHECKING:
     import pandas as pd
+
+    from nbmlops.ledger.endpoints import Parts
 
 COMPILED, PYFUNC = "compiled", "pyfunc"
 EXAMPLE_FILE = "serving_input_example.json"
@@ -51,7 +51,7 @@ class Form:
         return cls(**record)
 
 
-def form_of(folder: Path, table: "pd.DataFrame | None", *, may_load: bool = True) -> tuple[Form, Parts | None]:
+def form_of(folder: Path, table: "pd.DataFrame | None", *, may_load: bool = True) -> "tuple[Form, Parts | None]":
     """Find out how a saved model is served; gives its compiled form too, where there is one.
 
     Parameters
@@ -83,7 +83,8 @@ def form_of(folder: Path, table: "pd.DataFrame | None", *, may_load: bool = True
         return Form(**{**asdict(known), "why": f"it could not be loaded: {str(exc)[:300]}"}), None
 
 
-def _looked_at(known: Form, folder: Path, saved: Any, table: Any) -> tuple[Form, Parts | None]:
+def _looked_at(known: Form, folder: Path, saved: Any, table: Any) -> "tuple[Form, Parts | None]":
+    from nbmlops.ledger.endpoints import Parts
     from nbmlops.registry.loader import load_model
     from nbmlops.scoring.compile import NotCompilableError, compile_model
 

@@ -147,6 +147,7 @@ class Parent:
     def __init__(self, model: Any, n_children: int, *, is_batchable: bool) -> None:
         self._model = model
         self._is_batchable = is_batchable
+        _forget_others(n_children)
         self._listeners = [_listening(child) for child in range(n_children)]
         self._children: dict[int, int] = {}
         self._forked: dict[int, list[float]] = {}
@@ -160,10 +161,15 @@ class Parent:
         ready.write(Path())
         while self._children or not self._is_ending:
             self._children.pop(self._ended(), None)
-            if not Path(FACTS).exists():
+            if not self._is_wanted():
                 self._end()
             if not self._is_ending:
                 self._fork_missing()
+
+    def _is_wanted(self) -> bool:
+        """Say whether the model is still served, and by this parent: another one may have taken its place."""
+        told = Ready.read(Path()) if Path(FACTS).exists() else None
+        return told is not None and told.pid == os.getpid()
 
     def _ended(self) -> int:
         """Wait a moment for a child to end; 0 where none has."""
@@ -204,6 +210,13 @@ class Parent:
         for pid in self._children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+
+
+def _forget_others(n_children: int) -> None:
+    """Remove the sockets of more children than there are to be."""
+    for path in Path().glob(socket_name("*")):
+        if path.name not in map(socket_name, range(n_children)):
+            path.unlink(missing_ok=True)
 
 
 def _listening(child: int) -> socket.socket:
@@ -259,7 +272,7 @@ def main(folder: Path, n_children: int) -> None:
     try:
         import mlflow
 
-        model = mlflow.pyfunc.load_model(MODEL)
+        model = mlflow.pyfunc.load_model(os.path.realpath(MODEL))  # MLflow takes no folder that is a link
     except Exception as exc:  # noqa: BLE001  # the user's model may raise anything
         traceback.print_exc()
         failed = Check("load", preflight.FAIL, f"MLflow cannot load it: {exc}")
