@@ -4,6 +4,7 @@ What is written here by hand is what uvicorn has no setting for. What it refuses
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -27,12 +28,19 @@ def _refusal(status: int, message: str, hint: str = "") -> bytes:
     return f"{head}connection: close\r\n\r\n".encode() + body
 
 
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _NO_HTTP = _refusal(400, "This is no HTTP request that can be read.")
 _TOO_LARGE = _refusal(431, f"The request's head is larger than {MAX_HEAD_BYTES // 1024} kB.", "Send fewer headers.")
 _TOO_SLOW = _refusal(408, "The request did not arrive in time.", "Send it faster, or fewer rows.")
 
 
-class Bounded(HttpToolsProtocol):
+def _without_upgrade(data: bytes) -> bytes:
+    """Leave out the offer to speak another protocol, which Java's client makes: the parser would drop the body."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"", head) + end + body
+
+
+class Bounded(HttpToolsProtocol):  # type: ignore[misc]
     """One connection; `began` is when the request that now comes in began to, None between two."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -50,6 +58,8 @@ class Bounded(HttpToolsProtocol):
         self._n_bytes += len(data)
         if self.began is None:
             self.began = time.monotonic()
+        if self._is_head and b"pgrade:" in data:
+            data = _without_upgrade(data)
         super().data_received(data)
         if self._n_bytes > MAX_HEAD_BYTES:
             self._refuse(_TOO_LARGE)
@@ -61,7 +71,7 @@ class Bounded(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Remember that what comes now is a body; who asks for another protocol gets an answer in this one alone."""
+        """Remember that what comes now is a body; who insists on another protocol gets one answer."""
         super().on_headers_complete()
         self._is_head = False
         if self.parser.should_upgrade():
