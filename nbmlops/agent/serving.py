@@ -31,6 +31,7 @@ class Serving:
         self._every_s = every_s
         self._stopped = threading.Event()
         self._captured_at = time.monotonic()
+        self._capture_trouble: dict[str, str] = {}
         self._trouble: dict[str, Trouble] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -61,7 +62,7 @@ class Serving:
         self._end_others({wanted.name for wanted in mine})
         if time.monotonic() - self._captured_at > CAPTURE_EVERY_S:
             self._captured_at = time.monotonic()
-            self._keep_up(mine)
+            self._keep_up()
 
     def _keep(self, wanted: Wanted) -> None:
         known = self._trouble.get(wanted.name)
@@ -90,15 +91,20 @@ class Serving:
                     keeping.ended(self._project, folder.name)
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def _keep_up(self, mine: list[Wanted]) -> None:
-        from nbmlops.serving.capture.settings import CaptureSettings
+    def _keep_up(self) -> None:
+        """Make segments of what was captured, and remove what is too old; what stands against that is told once."""
         from nbmlops.serving.capture.upkeep import keep_up
-        from nbmlops.serving.policy import place_of
+        from nbmlops.serving.policy import captures, place_of
 
-        for wanted in mine:
-            if wanted.capture:
-                place = place_of(self._project, wanted.name)
-                keep_up(place, CaptureSettings.of(wanted.capture), datetime.now(UTC))
+        for name, settings in captures(self._project).items():
+            trouble = ""
+            try:
+                keep_up(place_of(self._project, name), settings, datetime.now(UTC))
+            except NbmlopsError as exc:
+                trouble = exc.message
+            if trouble and trouble != self._capture_trouble.get(name):
+                self._tell(scrub_text(f"captures of {name}: {trouble}"))
+            self._capture_trouble[name] = trouble
 
     def _say(self, name: str, line: str) -> None:
         known = self._trouble.get(name)

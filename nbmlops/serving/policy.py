@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nbmlops import secrets
 from nbmlops.duration import duration_s
 from nbmlops.errors import UsageError, nearest
-from nbmlops.ledger.endpoints import Wanted
+from nbmlops.ledger.endpoints import Endpoints, Wanted
 from nbmlops.project import Project, Settings
 from nbmlops.registry.versions import parse_reference
 from nbmlops.serving.capture.settings import CaptureSettings
@@ -276,6 +276,18 @@ def place_of(project: Project, endpoint: str) -> "Place":
     from nbmlops.serving.capture.places import Place
 
     return Place.of(project.root, endpoint, project.settings.capture.value)
+
+
+def captures(project: Project) -> dict[str, CaptureSettings]:
+    """Give how captures are kept, for every endpoint that has some on this machine, or takes them.
+
+    Those of an endpoint that is no more, or captures no more, are kept as nbmlops.toml says, or 30 days.
+    """
+    folder = project.state("capture", "x").parent
+    taking = {each.name: each.capture for each in project.open(Endpoints).wanted().values() if each.capture}
+    left = {each.name for each in folder.glob("*") if each.is_dir()} - taking.keys()
+    kept = {name: of(project, name).terms.capture or capture_of(True) for name in left}
+    return {name: CaptureSettings.of(capture) for name, capture in {**taking, **kept}.items()}
 
 
 # -------------------------------------------------------------------------- limits

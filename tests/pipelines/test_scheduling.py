@@ -115,6 +115,11 @@ def test_what_is_not_given_stays_and_the_clock_goes_on_from_where_it_was(project
     assert ledger.seen()["train", "@hourly UTC", ""].since > datetime.now(UTC) - timedelta(minutes=1)
 
 
+def test_the_traffic_of_an_endpoint_is_a_trigger_that_needs_no_reference(project: Project, train: Path) -> None:
+    assert schedule(project, str(train), on=["drift:delays"]).triggers == ("drift:delays",)
+    assert declared_in(project.settings)[1] == {}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,18 +1,23 @@
 """What nbmlops.toml declares of endpoints: read, checked with file and line, heeded by deploy under what is typed."""
 
 import json
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from nbmlops.errors import UsageError
+from nbmlops.agent.serving import Serving
+from nbmlops.errors import NbmlopsError, UsageError
 from nbmlops.ledger.endpoints import Endpoints, Wanted
 from nbmlops.project import Project
 from nbmlops.serving import policy
+from nbmlops.serving.capture.reading import n_captured
+from nbmlops.serving.capture.writing import Capture
 from nbmlops.serving.instructions import FILE
-from nbmlops.serving.verbs import deploy, undeploy
+from nbmlops.serving.verbs import deploy, predict, undeploy
 
 DECLARED = """\
 [project]
@@ -113,6 +118,34 @@ def test_a_guarded_column_that_the_model_does_not_have_is_refused() -> None:
         policy.check_columns({"hash": ("carrier",)}, "", "delays/1")
 
 
+def test_captures_lie_where_the_settings_say_and_those_of_ended_endpoints_are_kept_up_too(shop: Project) -> None:
+    before = (shop.root / "nbmlops.toml").read_text()
+    ended = shop.root / ".nbmlops" / "capture" / "ended"
+    (ended / "open").mkdir(parents=True)
+    add_old(ended)
+    try:
+        declared = '[stores]\ncapture = "elsewhere"\n[endpoints.ended]\ncapture = { keep_days = 7 }\n'
+        (shop.root / "nbmlops.toml").write_text(before + declared)
+        assert policy.captures(shop)["ended"].keep_days == 7
+        serving = Serving(shop)
+        serving._keep_up()
+        assert n_captured(policy.place_of(shop, "ended")) == 1  # of two: the other one was too old
+        assert len(list((shop.root / "elsewhere" / "ended").glob("date=*/*.parquet"))) == 1
+    finally:
+        (shop.root / "nbmlops.toml").write_text(before)
+        shutil.rmtree(ended)
+    assert "ended" not in policy.captures(shop)
+
+
+def add_old(folder: Path) -> None:
+    """Capture one request of now, and one of long ago."""
+    capture = Capture(folder)
+    for age_s in (0, 90 * 86400):
+        at_ns = int((time.time() - age_s) * 1e9)
+        capture.add(f"r{age_s}", at_ns, "delays/1", "champion", 0.001, {"delay": [1.5]}, [1])
+    capture.close()
+
+
 # ------------------------------------------------------------------ a real endpoint
 @pytest.fixture
 def declared(shop: Project) -> Iterator[Project]:
@@ -139,6 +172,8 @@ def test_an_endpoint_is_deployed_by_its_name_as_it_is_declared(declared: Project
         assert (wanted.follows, wanted.capture["hash"]) == ("delays@champion", ["carrier"])
         told = json.loads((declared.root / ".nbmlops" / "endpoints" / "window" / FILE).read_text())
         assert told["limits"]["max_rows"] == 50
+        with pytest.raises(NbmlopsError, match="50"):
+            predict(declared, "window", data=features.head(60))
 
         assert deploy(declared, "window").rollout == ""  # the same version: there is nothing to try
         tried = deploy(declared, "delays/2", as_="window")
