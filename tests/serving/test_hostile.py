@@ -131,11 +131,12 @@ METHODS = ["GET", "HEAD", "PUT", "OPTIONS", "DELETE", "PATCH", "TRACE"]
 CHUNKED = "Transfer-Encoding: chunked\r\n"
 PATHS = [
     "/", "/ping", "/health", "/ready", "/version", "/metrics", "/openapi.json", "/docs", "/invocations/",
-    "//invocations",     "/invocations?x=1", "/%69nvocations", f"/{CANARY}", "/../../etc/passwd", "/..%2f..%2fetc/passwd", "/%00", "/\x7f",
-    "/v2", "/v2/", "/v2x", "/v2/health/live", "/v2/health/ready", "/v2/models/delays", "/v2/models/delays/ready",
-    "/v2/models/delays/versions/2", "/v2/models/delays/versions/9/infer", f"/v2/models/{CANARY}/infer",
-    "/v2/models//infer", "/v2/models/delays/versions//infer", f"/v2/{CANARY}", "/é", "/%C3%A9%ff", "*", "http://localhost/ping", "/ping#x",
-    "http://localhost", "/" + "a" * 5000, "/<script>alert(1)</script>", "/%0d%0aSet-Cookie:x",
+    "//invocations", "/invocations?x=1", "/%69nvocations", f"/{CANARY}", "/../../etc/passwd", "/..%2f..%2fetc/passwd",
+    "/%00", "/\x7f", "/v2", "/v2/", "/v2x", "/v2/health/live", "/v2/health/ready", "/v2/models/delays",
+    "/v2/models/delays/ready", "/v2/models/delays/versions/2", "/v2/models/delays/versions/9/infer",
+    f"/v2/models/{CANARY}/infer", "/v2/models//infer", "/v2/models/delays/versions//infer", f"/v2/{CANARY}", "/é",
+    "/%C3%A9%ff", "*", "http://localhost/ping", "/ping#x", "http://localhost", "/" + "a" * 5000,
+    "/<script>alert(1)</script>", "/%0d%0aSet-Cookie:x",
 ]  # fmt: skip
 HEADERS = [
     "nbmlops-request-id: \xff\xfe\u20ac\r\n", "nbmlops-request-id: " + "x" * 5000 + "\r\n", "nbmlops-key: k\r\n",
