@@ -16,6 +16,7 @@ from nbmlops.errors import UsageError
 from nbmlops.serving.protocols.refusals import JSON, refused
 
 MAX_HEAD_BYTES = 64 * 1024  # of a head, of a chunk's own head, and of the headers after a body
+MOST_AHEAD = 100  # requests on one connection that wait for the answer to one before them
 LOOK_S = 0.5
 LINGER_S = (
     1.0  # what comes after a refusal is dropped for so long: a connection closed at once may take the answer along
@@ -72,6 +73,8 @@ class Bounded(HttpToolsProtocol):  # type: ignore[misc]
 
     def on_headers_complete(self) -> None:
         """Remember that what comes now is a body; who insists on another protocol gets one answer."""
+        if len(self.pipeline) > MOST_AHEAD:
+            raise ValueError("too many")  # the parser stops here, and says that this is not to be read
         super().on_headers_complete()
         self._is_head = False
         if self.parser.should_upgrade():
