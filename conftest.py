@@ -39,6 +39,7 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.delenv("COLUMNS", raising=False)  # set where tests run side by side
+        patch.setenv("NBMLOPS_AGENT", "off")  # for fixtures that outlive a test, too
         yield
 
 

@@ -19,6 +19,7 @@ from nbmlops.scrub import scrub_text
 from nbmlops.tracking import journal, reaper
 from nbmlops.tracking.capture import git
 from nbmlops.tracking.journal import sender, sync
+from nbmlops.verb import counted
 
 PATIENCE_S = 5.0  # with another process that delivers a journal now
 Mend = tuple[str, Callable[[], object]]  # what was mended, once the call has done it
@@ -31,6 +32,7 @@ def check_all(project: Project) -> list[Check]:
         ("ledger", _ledger),
         ("journal", _journal),
         ("runs", _runs),
+        ("policy", _policy),
         ("endpoints", _endpoints),
         ("leftovers", _leftovers),
         ("kernel", _kernel),
@@ -110,6 +112,16 @@ def _unwritable(folder: Path) -> str | None:
     return None
 
 
+def _policy(project: Project) -> Check:
+    """Read all that nbmlops.toml declares of endpoints."""
+    from nbmlops.serving import policy
+
+    names = list(project.settings.endpoints)
+    for name in names:
+        policy.of(project, name)
+    return Check("policy", "ok", f"{counted(len(names), 'endpoint')} declared")
+
+
 # ----------------------------------------------------------------- what is alive
 def _runs(project: Project) -> Check:
     if dead := reaper.dead(project):
@@ -137,6 +149,9 @@ def _endpoints(project: Project) -> Check:
     if dead := _of_status(project, "dead"):
         names = ", ".join(each.name for each in dead)
         return Check("endpoints", "fail", f"wanted, but dead: {names}", "doctor --fix starts them again")
+    if behind := _of_status(project, "behind"):
+        names = ", ".join(f"{each.name}{f' ({each.trouble})' if each.trouble else ''}" for each in behind)
+        return Check("endpoints", "warn", f"what is wanted is not served yet: {names}", "doctor --fix")
     if silent := _of_status(project, "silent"):
         names = ", ".join(each.name for each in silent)
         again = deploy_again(f"{silent[0].model}/{silent[0].version}", silent[0].name)
@@ -148,9 +163,10 @@ def _mend_endpoints(project: Project) -> Iterator[Mend]:
     from nbmlops.serving.deploying import keep
     from nbmlops.serving.verbs import find_endpoint
 
-    for each in (*_of_status(project, "dead"), *_of_status(project, "partly")):
-        start = functools.partial(keep, project, find_endpoint(project, each.name))
-        yield f"endpoint {each.name} started again", start
+    for status in ("dead", "partly", "behind"):
+        for each in _of_status(project, status):
+            start = functools.partial(keep, project, find_endpoint(project, each.name))
+            yield f"endpoint {each.name} started again", start
 
 
 def _ownerless(project: Project) -> list[Any]:

@@ -1,10 +1,11 @@
 """Live traffic as a table, and what it is held against: features, and the predictions as one more column."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from nbmlops.data.tables import names_a_table, read_table, table_name
@@ -63,16 +64,16 @@ def compared(project: Project, name: str, since: datetime, against: Any = None) 
     """
     wanted = _capturing(project, name)
     version = remembered(project, wanted.champion.label)
-    place = policy.place_of(project, name)
-    rows = _of(answered(place, since), version)
+    asked = Asked(policy.place_of(project, name), version.label, columns_of(project, version))
+    rows = asked.rows(since)
     if (given := _given(project, version, against)) is None:
-        first = _first(place, version, datetime.fromisoformat(wanted.since))
+        first = asked.first(datetime.fromisoformat(wanted.since))
         begins = f"{first[AT].iloc[0]:%Y-%m-%d %H:%M} UTC" if len(first) else "its deploy"
         later = rows[rows[AT] > first[AT].iloc[-1]] if len(first) else rows
         words = f"the first {len(first):,} rows since {begins}"
-        return Compared(_table(project, version, later), _table(project, version, first), words)
+        return Compared(_table(later), _table(first), words)
     table, words = given
-    current = _table(project, version, rows)
+    current = _table(rows)
     reference = _as_captured(project, wanted, _with_predictions(project, version, table))
     return Compared(current, reference[[column for column in reference if column in current]], words)
 
@@ -86,26 +87,37 @@ def _capturing(project: Project, name: str) -> Wanted:
     return known[name]
 
 
-def _of(rows: pd.DataFrame, version: ModelVersion) -> pd.DataFrame:
-    return rows[rows[VERSION] == version.label]
+@dataclass(frozen=True)
+class Asked:
+    """What one version was asked and answered; what is no input of the model, such as an id, is left out."""
+
+    place: Place
+    version: str
+    columns: Sequence[str] | None
+
+    def rows(self, since: datetime, until: datetime | None = None) -> pd.DataFrame:
+        """Read the captured rows of a span of time."""
+        found = answered(self.place, since, until, self.columns)
+        return found[found[VERSION] == self.version]
+
+    def first(self, since: datetime) -> pd.DataFrame:
+        """Read the first rows since a time, in spans that grow."""
+        found: list[pd.DataFrame] = []
+        for begins, ends in _spans(since, datetime.now(UTC)):
+            found.append(self.rows(begins, ends))
+            if sum(map(len, found)) >= N_REFERENCE:
+                break
+        return pd.concat(found, ignore_index=True).head(N_REFERENCE)
 
 
-def _table(project: Project, version: ModelVersion, rows: pd.DataFrame) -> pd.DataFrame:
-    """Give captured rows as features and predictions; what is no input of the model, such as an id, is left out."""
-    features = features_of(rows)
-    inputs = columns_of(project, version)
-    known = features if inputs is None else features[[name for name in features if name in inputs]]
-    return known.assign(**{PREDICTIONS: rows[PREDICTION]})
+def _table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give captured rows as features and predictions; columns of lists cannot be compared."""
+    table = features_of(rows).assign(**{PREDICTIONS: rows[PREDICTION]})
+    return table[[name for name in table if not table[name].map(_is_nested).any()]]
 
 
-def _first(place: Place, version: ModelVersion, since: datetime) -> pd.DataFrame:
-    """Read the first rows that a version answered, in spans of time that grow."""
-    found: list[pd.DataFrame] = []
-    for begins, ends in _spans(since, datetime.now(UTC)):
-        found.append(_of(answered(place, begins, ends), version))
-        if sum(map(len, found)) >= N_REFERENCE:
-            break
-    return pd.concat(found, ignore_index=True).head(N_REFERENCE)
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list | dict | np.ndarray)
 
 
 def _spans(since: datetime, now: datetime) -> Iterator[tuple[datetime, datetime]]:

@@ -83,9 +83,14 @@ def _is_captured(project: Project, name: str) -> bool:
     return bool(place.logs()) or bool(place.segments.sizes())
 
 
-def answered(place: Place, since: datetime | None, until: datetime | None = None) -> pd.DataFrame:
+def answered(
+    place: Place,
+    since: datetime | None,
+    until: datetime | None = None,
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """Read the captured rows that callers got an answer to: no refused requests, and no shadow's."""
-    rows = captured(place, since, until)
+    rows = captured(place, since, until, columns)
     return rows[(rows[ROLE] != SHADOW) & (rows[f"{OURS}status"] < 400)].reset_index(drop=True)
 
 

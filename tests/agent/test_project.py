@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -106,13 +107,20 @@ def commit(repository: Path) -> None:
         subprocess.run([*git, *words], check=True)
 
 
+def test_an_endpoint_that_is_declared_badly_is_named_with_its_line(ops: Operations, folder: Path) -> None:
+    with (folder / "nbmlops.toml").open("a") as file:
+        file.write('[endpoints.delays]\nrollout = { slo = "err<1%" }\n')
+    status, found, _ = check(ops.doctor(), "policy")
+    assert status == "fail"
+    assert re.search(r"nbmlops.toml, line \d+: An slo and promote belong to a rollout", found)
+
+
 def test_a_sound_project_passes(ops: Operations, folder: Path) -> None:
     commit(folder)
     diagnosis = ops.doctor()
-    assert {each.name: each.status for each in diagnosis.checks} == dict.fromkeys(
-        ["tracking", "ledger", "journal", "runs", "endpoints", "leftovers", "kernel", "versions", "git", "disk"], "ok"
-    )
-    assert diagnosis.headline == "10 ok"
+    names = "tracking ledger journal runs policy endpoints leftovers kernel versions git disk"
+    assert {each.name: each.status for each in diagnosis.checks} == dict.fromkeys(names.split(), "ok")
+    assert diagnosis.headline == "11 ok"
     (folder / "nbmlops.toml").write_text(GATE)
     assert "with changes that no commit holds" in check(ops.doctor(), "git")[1]
 
