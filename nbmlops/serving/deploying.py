@@ -16,6 +16,7 @@ from nbmlops.registry.versions import CHALLENGER, CHAMPION, ModelVersion, parse_
 from nbmlops.serving import keeping, processes, rolling
 from nbmlops.serving.endpoints import Deployment, check_endpoint_name
 from nbmlops.serving.policy import Terms, Trial, check_columns
+from nbmlops.tracking.journal import crash_point
 
 LOOK_S = 0.25
 
@@ -53,6 +54,7 @@ def _put(project: Project, model: str, version: ModelVersion, name: str, terms: 
     wanted = terms.applied(_with(old, name, version, model, is_tried=is_tried))
     _check(project, wanted, old, version, trial)
     report = keeping.prepared(project, keeping.folder_of(project, name), variant_of(version), wanted.workers)
+    crash_point("endpoint-prepared")
     if is_tried and trial.plan:
         counts = rolling.counted(project, name)
         wanted = rolling.begun(
@@ -155,7 +157,9 @@ def _made_so(project: Project, wanted: Wanted, old: Wanted | None) -> keeping.Fo
     endpoints = project.open(Endpoints)
     kept = endpoints.want(wanted)
     try:
+        crash_point("endpoint-wanted")
         found = keeping.made_so(project, kept)
+        crash_point("endpoint-made")
     except BaseException:
         with contextlib.suppress(NbmlopsError):
             if old is None:
@@ -242,5 +246,6 @@ def keep(project: Project, wanted: Wanted) -> None:
             return
         if now.rollout.get("state") == rolling.RUNNING and keeping.is_level(project, now):
             now = rolling.rolled(project, now) or now
-        if not keeping.is_level(project, now):
+        is_told = endpoints.found().get(now.name, {}).get("revision") == now.revision
+        if not is_told or not keeping.is_level(project, now):
             endpoints.tell(now.name, keeping.made_so(project, now).record())

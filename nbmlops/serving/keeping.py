@@ -20,6 +20,7 @@ from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.project import Project
 from nbmlops.registry.forms import COMPILED as COMPILED_FORM
 from nbmlops.registry.forms import Form
+from nbmlops.registry.manifest import digest_of, manifest_of
 from nbmlops.secrets import resolved
 from nbmlops.serving import processes
 from nbmlops.serving.instructions import (
@@ -40,9 +41,11 @@ from nbmlops.serving.instructions import (
 from nbmlops.serving.policy import limits_of
 from nbmlops.serving.preflight import Preflight
 from nbmlops.serving.wire import socket_name
+from nbmlops.tracking.journal import crash_point
 
 FOLLOW_S = 60.0  # in which workers must have taken over what they are told
 LOOK_S = 0.01
+SPARES = 2  # versions that were served and whose files are kept: going back to them must not need MLflow
 
 
 def folder_of(project: Project, name: str) -> Path:
@@ -73,8 +76,9 @@ def prepared(project: Project, folder: Path, variant: Variant, n_processes: int)
     """
     place = place_of(folder, variant)
     with _on_disk(folder):
-        if (place / PREFLIGHT).exists() and (found := Preflight.read(place)).passed:
+        if (found := _passed(project, place, variant)) is not None:
             return found
+        _stop_model(place)
         shutil.rmtree(place, ignore_errors=True)
         try:
             place.mkdir(parents=True, mode=0o700)
@@ -83,6 +87,18 @@ def prepared(project: Project, folder: Path, variant: Variant, n_processes: int)
             _stop_model(place)
             shutil.rmtree(place, ignore_errors=True)
             raise
+
+
+def _passed(project: Project, place: Path, variant: Variant) -> Preflight | None:
+    """Read the preflight that a version has passed here; none where its bytes have changed since."""
+    if not (place / PREFLIGHT).exists() or not (found := Preflight.read(place)).passed:
+        return None
+    if (place / COMPILED).exists():
+        kept = (project.open(Endpoints).form(variant.digest) or {}).get("sha256")
+        is_whole = hashlib.sha256((place / COMPILED).read_bytes()).hexdigest() == kept
+    else:
+        is_whole = processes.living(place) is not None or digest_of(manifest_of(place / MODEL)) == variant.digest
+    return found if is_whole else None
 
 
 def _put_to_proof(project: Project, folder: Path, variant: Variant, n_processes: int) -> Preflight:
@@ -134,19 +150,25 @@ def _proven(folder: Path, place: Path, variant: Variant, form: Form, n_processes
             raise DeployError(f"{variant.label} failed its preflight: {processes.said(log, already)}", f"Read {log}")
         return Preflight.read(place)
     try:
-        _start_model(folder, place, variant, n_processes)
+        _start_model(folder, place, variant.label, n_processes)
     except DeployError:
         if not (place / PREFLIGHT).exists():
             raise
     return Preflight.read(place)
 
 
-def _start_model(folder: Path, place: Path, variant: Variant, n_processes: int) -> None:
+def _start_model(folder: Path, place: Path, label: str, n_processes: int) -> None:
     """Start the processes of a model that is not compiled, and wait until they answer."""
     log = folder / LOG
     already = _size(log)
     process = processes.start(processes.MODEL_PROCESS, [str(place), str(n_processes)], log)
-    processes.ready(process, place, f"The model process of {variant.label}", log, already)
+    processes.ready(process, place, f"The model process of {label}", log, already)
+
+
+def _model_lives(place: Path, n_processes: int) -> bool:
+    """Say whether a model answers from so many processes, if it is one that needs any."""
+    n_sockets = len(list(place.glob(socket_name("*"))))
+    return not (place / MODEL).exists() or (processes.living(place) is not None and n_sockets == n_processes)
 
 
 def _stop_model(place: Path) -> None:
@@ -187,11 +209,13 @@ def made_so(project: Project, wanted: Wanted) -> Found:
 
 def _made_so(project: Project, folder: Path, wanted: Wanted) -> Found:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _revive(folder, wanted)
     for variant in wanted.variants:
         prepared(project, folder, variant, wanted.workers)
     served = [_served(folder, variant, wanted) for variant in wanted.variants]
     told = _instructions(project, folder, wanted, served)
     _tell(folder, told)
+    crash_point("endpoint-told")
     workers = [_worker(folder, wanted, number) for number in range(wanted.workers)]
     _follow(folder, wanted)
     _retire(folder, wanted)
@@ -201,6 +225,18 @@ def _made_so(project: Project, folder: Path, wanted: Wanted) -> Found:
         revision=wanted.revision,
         forms=tuple(f"{each.label} {each.form}" for each in served),
     )
+
+
+def _revive(folder: Path, wanted: Wanted) -> None:
+    """Start again what has died of that which is live: what is wanted instead may take long, or fail."""
+    if not (folder / FILE).exists():
+        return
+    with contextlib.suppress(DeployError, StoreError):
+        for each in Instructions.read(folder).variants:
+            if not _model_lives(folder / each.folder, len(each.sockets)):
+                _start_model(folder, folder / each.folder, each.label, len(each.sockets))
+        for own in sorted((folder / WORKERS).glob("*")):
+            _worker(folder, wanted, int(own.name))
 
 
 def _tell(folder: Path, told: Instructions) -> None:
@@ -222,8 +258,8 @@ def _served(folder: Path, variant: Variant, wanted: Wanted) -> ServedVariant:
     relative = str(place.relative_to(folder))
     if form.kind == COMPILED_FORM:
         return ServedVariant(variant.label, variant.role, variant.weight, relative, form.kind)
-    if not processes.living(place):
-        _start_model(folder, place, variant, wanted.workers)
+    if not _model_lives(place, wanted.workers):
+        _start_model(folder, place, variant.label, wanted.workers)
     sockets = tuple(f"{relative}/{socket_name(child)}" for child in range(wanted.workers))
     return ServedVariant(variant.label, variant.role, variant.weight, relative, form.kind, sockets)
 
@@ -293,12 +329,18 @@ def _end_worker(own: Path) -> None:
 
 
 def _retire(folder: Path, wanted: Wanted) -> None:
-    """End the model processes, and remove the files, of versions that are served no longer."""
-    kept = {place_of(folder, variant) for variant in wanted.variants}
-    for place in (folder / VARIANTS).glob("*"):
-        if place not in kept:
-            _stop_model(place)
-            shutil.rmtree(place, ignore_errors=True)
+    """End the model processes of versions that are served no longer; the last ones are kept for a way back."""
+    others = _others(folder, wanted)
+    for place in others:
+        _stop_model(place)
+    for place in others[:-SPARES]:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _others(folder: Path, wanted: Wanted) -> list[Path]:
+    """List the folders of versions that are not served, those that were changed last at the end."""
+    served = {place_of(folder, variant) for variant in wanted.variants}
+    return sorted(set((folder / VARIANTS).glob("*")) - served, key=lambda place: place.stat().st_mtime)
 
 
 def ended(project: Project, name: str) -> None:
@@ -316,9 +358,10 @@ def is_level(project: Project, wanted: Wanted) -> bool:
     """Say whether all that an endpoint needs is there; looks at processes and files alone, quickly."""
     folder = folder_of(project, wanted.name)
     workers = [processes.living(folder / WORKERS / str(number)) for number in range(wanted.workers)]
-    models = [place_of(folder, variant) for variant in wanted.variants]
-    return all(worker and worker.revision == wanted.revision for worker in workers) and all(
-        not (place / MODEL).exists() or processes.living(place) for place in models
+    return (
+        all(worker and worker.revision == wanted.revision for worker in workers)
+        and all(_model_lives(place_of(folder, variant), wanted.workers) for variant in wanted.variants)
+        and not any(processes.living(place) for place in _others(folder, wanted))
     )
 
 

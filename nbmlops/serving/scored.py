@@ -44,6 +44,9 @@ class Model(Protocol):
     def expire(self, before: float) -> None:
         """Give up what waits since before a time of the loop's."""
 
+    def follow(self, sockets: Sequence[str]) -> None:
+        """Ask at these sockets from now on."""
+
     def close(self) -> None:
         """Let go of what it holds."""
 
@@ -114,6 +117,9 @@ class CompiledModel:
     def expire(self, before: float) -> None:
         """Give up what waits since before a time of the loop's."""
         self._batcher.expire(before)
+
+    def follow(self, sockets: Sequence[str]) -> None:
+        """Nobody else is asked."""
 
     def close(self) -> None:
         """Nothing is held."""
@@ -210,8 +216,17 @@ class RemoteModel:
         self.schema = schema
         self._names = _names(label)
         self._lines: dict[str, _Line] = {}
-        self._keeping = [asyncio.get_running_loop().create_task(self._keep(socket)) for socket in sockets]
+        self._keeping: dict[str, asyncio.Task[None]] = {}
         self._opened = asyncio.Event()
+        self.follow(sockets)
+
+    def follow(self, sockets: Sequence[str]) -> None:
+        """Ask at these sockets from now on; what was asked elsewhere is answered still."""
+        for gone in self._keeping.keys() - set(sockets):
+            self._keeping.pop(gone).cancel()
+            self._lines.pop(gone, None)
+        for new in set(sockets) - self._keeping.keys():
+            self._keeping[new] = asyncio.get_running_loop().create_task(self._keep(new))
 
     async def answer(self, request: Request) -> Answered:
         """Predict each row of a request, and word the answer; what the model refuses is an answer without predictions.
@@ -262,7 +277,7 @@ class RemoteModel:
 
     def close(self) -> None:
         """Let go of the connections."""
-        for task in self._keeping:
+        for task in self._keeping.values():
             task.cancel()
         for line in self._lines.values():
             line.close()

@@ -10,6 +10,7 @@ from nbmlops.data.tables import check_ending, read_table, write_table
 from nbmlops.errors import ConflictError, DataError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import Project
 from nbmlops.serving.endpoints import Deployment, Endpoint, Predictions, Share, Traffic, Undeployment
+from nbmlops.serving.targets.deployments import LOCAL, TargetDeployment, deployed_to, refuse_local
 from nbmlops.verb import DataRef, EndpointName, ModelRef, Pairs, Rows, verb
 
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ def deploy(
     address: str | None = None,
     certificate: str | None = None,
     key: str | None = None,
+    to: str = LOCAL,
+    parameters: Pairs = {},
     dry_run: bool = False,
-) -> Deployment:
+) -> Deployment | TargetDeployment:
     """Serve a model version over HTTP on this machine, at once or step by step.
 
     The version first passes a preflight in a clean process: it is loaded, and must
@@ -90,13 +93,18 @@ def deploy(
         A PEM file; with `key` the endpoint speaks TLS.
     key
         The certificate's private key, a PEM file.
+    to
+        Where to: this machine unless given; any target of ``mlflow.deployments`` as MLflow names it, for instance
+        ``sagemaker:/eu-central-1``. There the target's own rules hold, and none of the options above but ``--as``.
+    parameters
+        What the target is told, ``name=value``; a secret as ``name=env:VARIABLE``.
     dry_run
         Only tell what would be deployed.
 
     Returns
     -------
-    Deployment
-        The version, its URL, and what the preflight found.
+    Deployment or TargetDeployment
+        The version, its URL, and what the preflight found; or what the target was told.
 
     Raises
     ------
@@ -129,6 +137,10 @@ def deploy(
     from nbmlops.serving import deploying, policy
 
     model, name = policy.target_of(project, model, as_)
+    if to != LOCAL or parameters:
+        given = (port, workers, canary, linear, blue_green, shadow, bake, slo, promote, at_once, wait, capture)
+        refuse_local((*given, token, address, certificate, key), to)
+        return deployed_to(project, model, name, to, parameters, dry_run=dry_run)
     declared = policy.of(project, name)
     captured = policy.captured(declared, capture)
     terms = policy.Terms(port, workers, address, token, certificate, key, captured).over(declared.terms)
@@ -157,8 +169,9 @@ def endpoints(project: Project) -> Rows[Endpoint]:
     Returns
     -------
     Rows of Endpoint
-        By name; ``status`` is ``answers``, ``partly`` (a server of several is missing), ``silent`` (the
-        processes run but do not answer), ``dead``, or ``elsewhere`` (another machine serves it).
+        By name; ``status`` is ``answers``, ``partly`` (a server of several is missing), ``behind`` (what is
+        wanted is not served yet), ``silent`` (the processes run but do not answer), ``dead``, or ``elsewhere``
+        (another machine serves it).
 
     Examples
     --------
@@ -494,8 +507,12 @@ def _status(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> tup
     pids = _running(project, wanted)
     if not pids:
         return "dead", []
+    if not found.get("port"):
+        return "behind", pids
     if not client.answers(server_of(project, wanted, found)):
         return "silent", pids
+    if found.get("revision") != wanted.revision:
+        return "behind", pids
     return "answers" if len(pids) >= wanted.workers else "partly", pids
 
 

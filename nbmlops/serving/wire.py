@@ -9,6 +9,6 @@ REPLY = struct.Struct("!IIH")  # an answer: length of the body, number of the re
 GOING = REPLY.pack(0, 0, 0)  # instead of an answer: ask me no more; what was asked will be answered
 
 
-def socket_name(child: int) -> str:
+def socket_name(child: int | str) -> str:
     """Name the socket at which a model process answers, in the model's folder."""
     return f"model-{child}.sock"

@@ -95,6 +95,7 @@ class Worker:
 
     def _variant(self, each: ServedVariant, form: Form, instructions: Instructions, known: Variant | None) -> Variant:
         model = known.model if known else loaded(Path(), each, form, instructions.bounds)
+        model.follow(each.sockets)
         return Variant(each.label, each.role, model, self._counters.tally(each.label))
 
     # ---------------------------------------------------------------------- serving

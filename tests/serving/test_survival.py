@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -17,7 +18,9 @@ import pytest
 
 from nbmlops import background
 from nbmlops.agent.serving import Serving
+from nbmlops.ledger.endpoints import Endpoints
 from nbmlops.project import Project
+from nbmlops.serving import keeping, processes
 from nbmlops.serving.verbs import deploy, undeploy
 from tests.serving.conftest import model_processes, served, servers
 from tests.serving.crowd import crowd, until
@@ -74,15 +77,20 @@ def test_a_worker_that_is_killed_costs_each_connection_one_request_and_is_back_i
 def test_a_worker_that_was_stopped_holds_up_no_other_and_goes_on_afterwards(shop: Project, ended: Any) -> None:
     ended("stop")
     url = deploy(shop, "delays/1", as_="stop", workers=2).url
-    victim = min(servers(shop, "stop"))
     with crowd(url, ROW) as them:
         until(lambda: them.n_answered > 100)
+        victim = min(servers(shop, "stop"), key=n_connections)
         os.kill(victim, signal.SIGSTOP)
-        stopped_at = time.monotonic()
-        until(lambda: time.monotonic() - stopped_at > 0.5)
-        assert sum(them.since(stopped_at).values()) > 50
-        os.kill(victim, signal.SIGCONT)
+        try:
+            stopped_at = time.monotonic()
+            until(lambda: sum(them.since(stopped_at).values()) > 100, 10)
+        finally:
+            os.kill(victim, signal.SIGCONT)
     assert them.failures == []
+
+
+def n_connections(pid: int) -> int:
+    return len([each for each in psutil.Process(pid).net_connections() if each.status == psutil.CONN_ESTABLISHED])
 
 
 def test_workers_come_and_go_under_load(shop: Project, ended: Any) -> None:
@@ -208,7 +216,7 @@ AGENT = [sys.executable, "-P", "-m", "nbmlops.agent.loop"]
 
 def agent_of(shop: Project) -> "subprocess.Popen[bytes]":
     environment = {name: value for name, value in os.environ.items() if name != "NBMLOPS_AGENT"}
-    process = subprocess.Popen([*AGENT, str(shop.root)], env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*AGENT, str(shop.root)], env=environment)
     until(lambda: (agent := background.living(shop.root)) and agent.pid == process.pid)
     return process
 
@@ -233,3 +241,98 @@ def test_serving_outlives_the_agent_and_the_next_one_adopts_it(shop: Project, en
             assert agent.wait(30) == 0
         assert servers(shop, "adopted") == mine
     assert all(len(client.failures) <= 1 for client in them.clients), them.failures
+
+
+# --------------------------------------------------------------- a deploy that is killed
+DEPLOY = """
+import sys
+from nbmlops.project import Project
+from nbmlops.serving.verbs import deploy
+deploy(Project(sys.argv[1]), sys.argv[2], as_=sys.argv[3])
+"""
+POINTS = ["endpoint-prepared", "endpoint-wanted", "endpoint-told", "endpoint-made"]
+
+
+def killed_at(shop: Project, point: str, model: str, name: str) -> None:
+    environment = {**os.environ, "NBMLOPS_CRASH_AT": point}
+    done = subprocess.run(
+        [sys.executable, "-c", DEPLOY, str(shop.root), model, name], env=environment, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_deploy_that_is_killed_leaves_what_was_live_and_the_next_one_sets_it_right(
+    shop: Project, ended: Any, point: str
+) -> None:
+    ended("cut")
+    url = deploy(shop, "delays/1", as_="cut").url
+    with crowd(url, ROW, n_clients=3) as them:
+        killed_at(shop, point, "delays/2", "cut")
+        before = them.n_answered
+        until(lambda: them.n_answered > before + 50)
+        assert deploy(shop, "delays/3", as_="cut").url == url
+        asked = time.monotonic() + 0.2
+        until(lambda: sum(them.since(asked).values()) > 50)
+    assert them.failures == []
+    assert them.since(asked).keys() == {"delays/3"}
+    assert served(shop)["cut"].status == "answers"
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_an_agent_finishes_or_undoes_what_a_killed_deploy_has_begun(shop: Project, ended: Any, point: str) -> None:
+    ended("begun")
+    ended("first")
+    deploy(shop, "delays/1", as_="begun")
+    killed_at(shop, point, "delays/2", "begun")
+    killed_at(shop, point, "delays/1", "first")
+    with looked_after(shop):
+        until(lambda: all(each.status == "answers" for each in served(shop).values()), 20)
+        until(lambda: ("first" in served(shop)) == keeping.folder_of(shop, "first").exists(), 20)
+    is_wanted = point != "endpoint-prepared"
+    assert served(shop)["begun"].version == ("2" if is_wanted else "1")
+    assert ("first" in served(shop)) == is_wanted
+    assert processes.leftovers(shop.root, keeping.owned(shop)) == []
+
+
+def test_a_model_process_of_a_killed_deploy_is_ended(shop: Project, moody: dict[str, str], ended: Any) -> None:
+    ended("heavy")
+    deploy(shop, f"moody/{moody['good']}", as_="heavy")
+    killed_at(shop, "endpoint-prepared", f"moody/{moody['also good']}", "heavy")
+    assert len(model_processes(shop, "heavy")) == 2
+    with looked_after(shop):
+        until(lambda: len(model_processes(shop, "heavy")) == 1)
+    assert served(shop)["heavy"].traffic[0].version == moody["good"]
+
+
+def test_models_have_as_many_processes_as_there_are_workers(shop: Project, moody: dict[str, str], ended: Any) -> None:
+    ended("wide")
+    url = deploy(shop, f"moody/{moody['good']}", as_="wide").url
+    with crowd(url, x(3.0), n_clients=3) as them:
+        for n in (3, 1):
+            deploy(shop, f"moody/{moody['good']}", as_="wide", workers=n)
+            until(lambda: len(model_processes(shop, "wide")) == 1)
+            [parent] = model_processes(shop, "wide")
+            until(lambda: len(psutil.Process(parent).children()) == n)
+            before = them.n_answered
+            until(lambda: them.n_answered > before + 50)
+    assert them.failures == []
+
+
+def test_what_is_live_is_kept_alive_while_what_is_wanted_fails(shop: Project, ended: Any) -> None:
+    ended("held")
+    url = deploy(shop, "delays/1", as_="held", workers=2).url
+    endpoints = shop.open(Endpoints)
+    wanted = endpoints.wanted()["held"]
+    nobody = replace(wanted.variants[0], version="77", digest="0" * 64)
+    endpoints.want(replace(wanted, variants=(nobody,)))
+    with looked_after(shop) as told:
+        until(lambda: served(shop)["held"].trouble)
+        victim = min(servers(shop, "held"))
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(servers(shop, "held") - {victim}) == 2, 10)
+    assert answer(url)[0] == 200
+    assert served(shop)["held"].status == "behind"
+    assert len([line for line in told if "no version 77" in line]) == 1, "it is told once"
+    assert deploy(shop, "delays/2", as_="held").url == url
+    assert served(shop)["held"].status == "answers"
