@@ -1,7 +1,5 @@
 """A server as its callers have it: MLflow's answers over HTTP, for a compiled model and for one in its own process."""
 
-import http.client
-import itertools
 import json
 import re
 import shutil
@@ -14,7 +12,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -55,12 +52,12 @@ def native(shop: Project) -> Any:
 @pytest.fixture(scope="module")
 def mlflows(native: Any) -> Iterator[Any]:
     """MLflow's own scoring server with the same model."""
-    from fastapi.testclient import TestClient
-    from mlflow.pyfunc import scoring_server
-
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")  # it sets this, and would not take it back
         warnings.simplefilter("ignore")
+        from fastapi.testclient import TestClient
+        from mlflow.pyfunc import scoring_server
+
         with TestClient(scoring_server.init(native), raise_server_exceptions=False) as client:
             yield client
 
@@ -88,7 +85,7 @@ def valid(table: pd.DataFrame) -> list[tuple[bytes, str]]:
 def test_every_valid_request_gets_the_answer_of_mlflows_own_server(
     compiled: int, mlflows: Any, features: pd.DataFrame
 ) -> None:
-    odd = pd.DataFrame({"delay": [1, 2**40, -7], "carrier": ["UA", "", "日本"], "day": [1, 0, -3]})
+    odd = pd.DataFrame({"delay": [1.0, 2.0**40, -7.5], "carrier": ["UA", "", "日本"], "day": [1, 0, -3]})
     for table in (features.head(1), features.head(20), features, odd):
         for body, kind in valid(table):
             theirs = mlflows.post("/invocations", content=body, headers={"Content-Type": kind})
@@ -168,7 +165,7 @@ def test_pages_are_got_looked_at_and_nothing_else(compiled: int, path: str, kind
     got, looked = asked(compiled, path), asked(compiled, path, method="HEAD")
     assert (got.status, looked.status, looked.body) == (200, 200, b"")
     assert got.headers["content-type"].partition(";")[0] == kind
-    same = {"content-type", "nbmlops-model"} | ({"content-length"} - {"content-length" if path == "/docs" else ""})
+    same = {"content-type", "nbmlops-model"} | (set() if path == "/metrics" else {"content-length"})
     assert {name: got.headers[name] for name in same} == {name: looked.headers[name] for name in same}
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
         refused = asked(compiled, path, b"{}", method=method)
@@ -206,15 +203,18 @@ def test_each_answer_names_its_model_and_its_request(compiled: int, foreign: int
 
 
 def test_metrics_count_what_was_asked(compiled: int) -> None:
-    def counted() -> int:
+    def counted(what: str) -> int:
         text = asked(compiled, "/metrics").body.decode()
-        return sum(int(float(n)) for n in re.findall(r'^nbmlops_requests_total\{[^}]*"delays"?[^}]*\} (\S+)$', text, re.M))
+        return int(
+            re.findall(rf'^nbmlops_{what}_total{{endpoint="compiled",version="delays/2"}} (\d+)$', text, re.MULTILINE)[
+                0
+            ]
+        )
 
-    before = counted()
-    for _ in range(5):
-        asked(compiled, body=row(0))
-    asked(compiled, body=b"{")
-    assert counted() - before == 6
+    before = counted("requests"), counted("refusals")
+    for body in [row(0)] * 5 + [b"{"]:
+        asked(compiled, body=body)
+    assert (counted("requests") - before[0], counted("refusals") - before[1]) == (5, 1)
 
 
 def row(number: int, carrier: str = "UA") -> bytes:
@@ -272,7 +272,9 @@ def test_64_at_once_each_get_their_own_answer_beside_bad_rows_and_bulk(
 
 def test_at_once_from_a_model_of_its_own_process_each_get_their_own_answer(foreign: int) -> None:
     values = [round(i * 1.25 + 0.5, 3) for i in range(240)]
-    bodies = [x(v) if i % 10 else b'{"dataframe_split": {"columns": ["x"], "data": [["soon"]]}}' for i, v in enumerate(values)]
+    bodies = [
+        x(v) if i % 10 else b'{"dataframe_split": {"columns": ["x"], "data": [["soon"]]}}' for i, v in enumerate(values)
+    ]
     for i, (answer, value) in enumerate(zip(crowd(foreign, bodies, 8), values, strict=True)):
         assert (answer.json["predictions"] if judged(answer) == 200 else answer.status) == ([value] if i % 10 else 422)
 
@@ -304,7 +306,9 @@ def guarded(shop: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the certificate")
     folder = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
     subprocess.run([*command.split(), *files], check=True, capture_output=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -331,7 +335,9 @@ def test_a_token_is_asked_for_everywhere_but_on_health_paths(guarded: tuple[Depl
                            ("/version", None), ("/v2", None), ("/v2/models/delays", None)]:  # fmt: skip
             [answer] = over_tls(guarded, request(path, body, headers=headers))
             assert (judged(answer), answer.headers["www-authenticate"]) == (401, "Bearer")
-    given = over_tls(guarded, *(request(p) for p in ("/ping", "/health", "/ready", "/v2/health/live", "/v2/health/ready")))
+    given = over_tls(
+        guarded, *(request(p) for p in ("/ping", "/health", "/ready", "/v2/health/live", "/v2/health/ready"))
+    )
     assert {answer.status for answer in given} == {200}
     given = over_tls(guarded, request(body=row(0), headers=right), request("/docs", headers=right.replace("B", "b", 1)))
     assert [answer.status for answer in given] == [200, 200]
@@ -363,9 +369,7 @@ def test_an_endpoint_that_others_could_reach_needs_a_token(shop: Project) -> Non
 
 
 # ------------------------------------------------------------------------------------------------------------- capture
-def test_what_is_captured_is_what_was_asked_and_answered(
-    shop: Project, native: Any, features: pd.DataFrame
-) -> None:
+def test_what_is_captured_is_what_was_asked_and_answered(shop: Project, native: Any, features: pd.DataFrame) -> None:
     from nbmlops.serving import policy
     from nbmlops.serving.capture.reading import captured
 
@@ -383,10 +387,10 @@ def test_what_is_captured_is_what_was_asked_and_answered(
         headers = f"Inference-Header-Content-Length: {length}\r\nnbmlops-request-id: v2\r\n"
         asked(port, "/v2/models/delays/infer", body, "application/octet-stream", headers=headers)
     found = captured(policy.place_of(shop, "kept"))
-    assert set(found.request_id) == {*(f"row-{i}" for i in range(30)), "arrow", "v2"}
+    assert set(found["nbmlops.request_id"]) == {*(f"row-{i}" for i in range(30)), "arrow", "v2"}
     for name, rows in [*((f"row-{i}", [i]) for i in range(30)), ("arrow", range(50)), ("v2", range(50))]:
-        mine = found[found.request_id == name]
-        assert mine.prediction.tolist() == [wanted[i] for i in rows], name
+        mine = found[found["nbmlops.request_id"] == name]
+        assert mine["nbmlops.prediction"].tolist() == [wanted[i] for i in rows], name
         pd.testing.assert_frame_equal(
             mine[COLUMNS].reset_index(drop=True), table.iloc[list(rows)].reset_index(drop=True), check_dtype=False
         )
