@@ -5,14 +5,13 @@ version is found, its bytes are checked, and errors are told in our words.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbmlops import secrets
 from nbmlops.errors import DeployError, NbmlopsError, UsageError, nearest
 from nbmlops.project import Project
-from nbmlops.registry.reading import remembered
 from nbmlops.registry.versions import ModelVersion
 from nbmlops.scrub import scrub, scrub_text
 from nbmlops.verb import Result
@@ -55,6 +54,22 @@ class TargetDeployment(Result):
         return f"{self.action.capitalize()}d {what}"
 
 
+def refuse_local(given: Iterable[Any], target: str) -> None:
+    """Refuse options of this machine's endpoints for another target, and parameters of a target for this machine.
+
+    Raises
+    ------
+    UsageError
+        There are some.
+    """
+    if target == LOCAL:
+        raise UsageError("-p is of another target than this machine.", "Name it: --to TARGET")
+    if any(value not in (None, False, "") for value in given):
+        raise UsageError(
+            f"How {target} serves is said in its own words.", "Give -p name=value, and no options of this machine."
+        )
+
+
 def deployed_to(
     project: Project, model: str, name: str, target: str, parameters: Mapping[str, Any], *, dry_run: bool
 ) -> TargetDeployment:
@@ -84,6 +99,8 @@ def deployed_to(
     DeployError
         The target refused; the message is its own.
     """
+    from nbmlops.registry.reading import remembered
+
     version = remembered(project, model)
     client = _client(project, target)
     with _translated(target):
