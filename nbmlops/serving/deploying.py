@@ -118,9 +118,8 @@ def _check(project: Project, wanted: Wanted, old: Wanted | None, version: ModelV
             f"{old.name} serves {old.champion.model}, and only its versions can be tried there.",
             f"Deploy {version.name} under a name of its own: --as NAME",
         )
-    check_columns(
-        wanted.capture, str((project.open(Endpoints).form(version.digest) or {}).get("inputs", "")), version.label
-    )
+    form = project.open(Endpoints).form(version.digest) or {}
+    check_columns(wanted.capture, form.get("inputs", ""), version.label)
     if trial.promote:
         _check_evidence(project, version, wanted)
     if wanted.port and (old is None or old.port != wanted.port):
