@@ -64,8 +64,8 @@ class Endpoint(Result):
     """One endpoint.
 
     `status` is ``answers``, ``silent`` (its servers run but do not answer), ``dead``, ``partly`` (a server of several
-    is missing), ``behind`` (what is wanted is not served yet), or ``elsewhere`` when another machine serves it. `rollout` tells of the one that goes on, or went on
-    last, in words.
+    is missing), ``behind`` (what is wanted is not served yet), or ``elsewhere`` when another machine serves it.
+    `rollout` tells of the one that goes on, or went on last, in words.
     """
 
     name: str

@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -231,8 +231,11 @@ def _revive(folder: Path, wanted: Wanted) -> None:
     """Start again what has died of that which is live: what is wanted instead may take long, or fail."""
     if not (folder / FILE).exists():
         return
+    told = Instructions.read(folder)
+    if not told.port:  # whoever is started again must be found where it was
+        replace(told, port=_last_port(folder)).write(folder)
     with contextlib.suppress(DeployError, StoreError):
-        for each in Instructions.read(folder).variants:
+        for each in told.variants:
             if not _model_lives(folder / each.folder, len(each.sockets)):
                 _start_model(folder, folder / each.folder, each.label, len(each.sockets))
         for own in sorted((folder / WORKERS).glob("*")):

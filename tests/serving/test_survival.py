@@ -1,6 +1,7 @@
 """What becomes of requests, processes and what is wanted when something is killed or stopped."""
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from nbmlops.project import Project
 from nbmlops.serving import keeping, processes
 from nbmlops.serving.verbs import deploy, undeploy
 from tests.serving.conftest import model_processes, served, servers
-from tests.serving.crowd import crowd, until
+from tests.serving.crowd import Crowd, crowd, until
 
 BACK_S = 2.0  # in which a worker that was killed is there again
 ROW = json.dumps({"dataframe_split": {"columns": ["delay", "carrier", "day"], "data": [[0.3, "UA", 2]]}}).encode()
@@ -311,12 +312,18 @@ def test_models_have_as_many_processes_as_there_are_workers(shop: Project, moody
     with crowd(url, x(3.0), n_clients=3) as them:
         for n in (3, 1):
             deploy(shop, f"moody/{moody['good']}", as_="wide", workers=n)
-            until(lambda: len(model_processes(shop, "wide")) == 1)
-            [parent] = model_processes(shop, "wide")
-            until(lambda: len(psutil.Process(parent).children()) == n)
-            before = them.n_answered
-            until(lambda: them.n_answered > before + 50)
+            until(functools.partial(has_processes, shop, n))
+            until(functools.partial(has_answered, them, them.n_answered + 50))
     assert them.failures == []
+
+
+def has_processes(shop: Project, n: int) -> bool:
+    parents = model_processes(shop, "wide")
+    return len(parents) == 1 and len(psutil.Process(min(parents)).children()) == n
+
+
+def has_answered(them: Crowd, n: int) -> bool:
+    return them.n_answered > n
 
 
 def test_what_is_live_is_kept_alive_while_what_is_wanted_fails(shop: Project, ended: Any) -> None:
