@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops.errors import DeployError, StoreError
-from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
+from nbmlops.ledger.endpoints import Endpoints, Parts, Variant, Wanted
 from nbmlops.project import Project
 from nbmlops.registry.forms import COMPILED as COMPILED_FORM
 from nbmlops.registry.forms import Form
@@ -95,7 +95,9 @@ def _passed(project: Project, place: Path, variant: Variant) -> Preflight | None
         return None
     if (place / COMPILED).exists():
         kept = (project.open(Endpoints).form(variant.digest) or {}).get("sha256")
-        is_whole = hashlib.sha256((place / COMPILED).read_bytes()).hexdigest() == kept
+        trees = place / ONNX
+        here = Parts((place / COMPILED).read_bytes(), trees.read_bytes() if trees.exists() else None)
+        is_whole = here.sha256 == kept
     else:
         is_whole = processes.living(place) is not None or digest_of(manifest_of(place / MODEL)) == variant.digest
     return found if is_whole else None

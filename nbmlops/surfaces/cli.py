@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 RUNS = ("run", "resume")  # they leave a server behind for the next ones
-WARM = (*RUNS, "drift", "promote", "register", "validate")  # a pipeline's last steps: they use one that is there
+WARM = (*RUNS, "deploy", "drift", "predict", "promote", "register", "validate")  # a pipeline's last steps: they use one that is there
 
 
 def main(words: Sequence[str] | None = None) -> int:
