@@ -50,6 +50,7 @@ class Bounded(HttpToolsProtocol):  # type: ignore[misc]
         self._n_bytes = 0  # of this request so far, without those of its body; of a chunked one, since the last chunk
         self._is_head = True
         self._is_refused = False
+        self._answering: Any = None  # with requests sent ahead that is not the newest one, which uvicorn remembers
         self._unsent, self._unsent_since = 0, 0.0
 
     def data_received(self, data: bytes) -> None:
@@ -79,6 +80,17 @@ class Bounded(HttpToolsProtocol):  # type: ignore[misc]
         self._is_head = False
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever answers now that nobody listens."""
+        super().connection_lost(exc)
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
 
     def on_chunk_header(self) -> None:
         """Begin to count anew."""
