@@ -27,7 +27,7 @@ VERBS: dict[str, Entry] = {
     "doctor": Entry("nbmlops.agent.verbs:doctor", "Check stores, git, kernel, versions, disk and leftovers; mend with --fix.", "read", "project"),
     "sync": Entry("nbmlops.agent.verbs:sync", "Deliver what the journals hold, and end the runs whose process is gone.", "write", "project"),
     "agent": Entry("nbmlops.agent.control:agent", "Start the process that fires schedules and triggers; --stop ends it.", "write", "project"),
-    "export": Entry("nbmlops.agent.verbs:export", "Write a run as code, or files by which others run a notebook or pipeline, or serve a model.", "read", "project"),
+    "export": Entry("nbmlops.agent.verbs:export", "Write a run as code, or the files by which others run or serve what is named.", "read", "project"),
     "track": Entry("nbmlops.tracking.verbs:track", "Track what follows as one run, until `end` or the cell's end.", "session", "track"),
     "end": Entry("nbmlops.tracking.verbs:end", "End the active run.", "session", "track"),
     "log": Entry("nbmlops.tracking.verbs:log", "Log metrics, params, tags, figures, tables, texts and files to the active run.", "session", "track"),

@@ -1,4 +1,4 @@
-"""Write the verb reference (docs/verbs.md) and README's verb table from the table of verbs and their docstrings.
+"""Write what the docs take from the code: the verb reference, README's table of verbs, the table of what is compiled.
 
 Run it bare to write both; with ``--check`` it writes nothing and exits 1 when one is stale.
 """
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import get_origin
 
 import nbmlops.errors
+from nbmlops.scoring.compile import supported
 from nbmlops.surfaces.parse import SHORT
 from nbmlops.verb import load, parameters, ref_of
 from nbmlops.vocabulary import VERBS
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- verbs -->", "<!-- /verbs -->"
 MEND = "Write them anew with: .venv/bin/python tools/verb_reference.py"
 
 HEAD = """\
@@ -125,12 +125,28 @@ def _items(section: str) -> dict[str, str]:
     }
 
 
+def compiled() -> str:
+    """Word the table of what is compiled."""
+    rows = ["| of scikit-learn | | compiled if |", "|---|---|---|"]
+    rows += [f"| `{row.name}` | {row.kind} | {row.conditions} |" for row in supported()]
+    return "\n".join(rows)
+
+
 def pages() -> dict[Path, str]:
     """Say what each file should hold."""
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    return {readme: f"{before}{BEGIN}\n{table()}\n{END}{after}", ROOT / "docs" / "verbs.md": reference()}
+    readme, serving = ROOT / "README.md", ROOT / "docs" / "serving.md"
+    return {
+        readme: _with(readme, "verbs", table()),
+        serving: _with(serving, "compiled", compiled()),
+        ROOT / "docs" / "verbs.md": reference(),
+    }
+
+
+def _with(path: Path, mark: str, text: str) -> str:
+    """Put a text between its marks in a file."""
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
 
 
 def main(words: list[str]) -> int:

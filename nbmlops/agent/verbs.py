@@ -280,7 +280,7 @@ def export(
     image: str = "",
     force: bool = False,
 ) -> Any:
-    """Write a run as code, or files by which others run a notebook or pipeline, or serve a model.
+    """Write a run as code, or the files by which others run or serve what is named.
 
     Parameters
     ----------

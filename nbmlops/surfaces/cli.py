@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 RUNS = ("run", "resume")  # they leave a server behind for the next ones
-WARM = (*RUNS, "deploy", "drift", "predict", "promote", "register", "validate")  # a pipeline's last steps: they use one that is there
+# What a pipeline ends with, and what asks endpoints: they use a server that is there.
+WARM = (*RUNS, "deploy", "drift", "predict", "promote", "register", "validate")
 
 
 def main(words: Sequence[str] | None = None) -> int:
