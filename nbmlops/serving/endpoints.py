@@ -54,7 +54,9 @@ class Share:
     n_errors: int = 0
     latency_p99_ms: float | None = None
 
-    def __str__(self) -> str:
+    @property
+    def headline(self) -> str:
+        """The share in a few words."""
         what = "shadow" if self.role == "shadow" else f"{self.weight:g}%"
         return f"{self.version} {what} ({self.form or 'not seen yet'})"
 
@@ -88,7 +90,7 @@ class Endpoint(Result):
     @property
     def headline(self) -> str:
         """The endpoint in one line."""
-        shares = ", ".join(map(str, self.traffic))
+        shares = ", ".join(share.headline for share in self.traffic)
         return f"{self.name} at {self.url} {self.status}: {self.model} {shares}"
 
 

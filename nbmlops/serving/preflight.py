@@ -6,13 +6,14 @@ A model process (`model_process`) makes the same checks of the model that it has
 import importlib.metadata
 import json
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from nbmlops.errors import NbmlopsError
 from nbmlops.registry.forms import Form
@@ -22,7 +23,6 @@ from nbmlops.serving.instructions import FACTS, PREFLIGHT, replace_file
 OK, WARN, FAIL = "ok", "warn", "fail"
 TOLERANCE = 1e-6  # of a number, relative to it where it is above 1
 N_TIMED = 30
-_MB = 1024 if sys.platform != "darwin" else 1024 * 1024  # getrusage counts in kB, and in bytes on macOS
 
 Answered = Callable[[bytes], Sequence[Any]]  # a body to its predictions; raises where it is refused
 
@@ -72,7 +72,7 @@ def answering(form: Form, answered: Answered) -> Iterator[Check]:
     else:
         yield Check("predictions", WARN, "it answers; what it said when it was registered was not recorded")
     yield Check("latency", OK, _timed(answered, body))
-    yield Check("memory", OK, f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MB:.0f} MB")
+    yield Check("memory", OK, f"{psutil.Process().memory_info().rss / 2**20:.0f} MB")
 
 
 def _compared(recorded: Sequence[Any], found: Sequence[Any]) -> Check:

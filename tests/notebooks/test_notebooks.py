@@ -22,6 +22,7 @@ PARAMETERS: dict[str, list[tuple[str, str, Any]]] = {
     "09_closed_loop": [("patience", "int", 300)],
     "09_extract": [("arrived", "str", "data/arrived.parquet")],
     "09_train": [("kind", "str", "logistic"), ("train", "str", "data/train.parquet")],
+    "10_rollout": [("name", "str", "trial"), ("bake", "str", "2s"), ("slo", "str", "err<1%,p99<500ms,shift<0.5")],
 }
 
 
