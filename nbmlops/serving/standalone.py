@@ -99,7 +99,9 @@ def told(folder: Path, n_workers: int, *, may_be_open: bool) -> Instructions:
     UsageError
         No token is set, and nothing says that none is wanted.
     """
-    token = os.environ.pop(TOKEN, "")  # our processes need its digest alone
+    token = os.environ.pop(
+        TOKEN, ""
+    ).strip()  # a secret that was made of a file ends with its line; our processes need its digest alone
     if not token and not may_be_open:
         raise UsageError(
             f"{TOKEN} is not set, so whoever reaches the port could ask the model.",

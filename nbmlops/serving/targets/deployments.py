@@ -5,7 +5,8 @@ version is found, its bytes are checked, and errors are told in our words.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from nbmlops.verb import Result
 
 LOCAL = "local"
 REGISTRIES = ("azureml", "databricks", "nbmlops")  # targets that take a version by its name alone, from their registry
+DATABRICKS = "databricks"  # its client makes endpoints of registered versions, and no deployments
 FLAVOR = "flavor"
 LONGEST = 2000  # characters of what a target says
 
@@ -104,7 +106,8 @@ def deployed_to(
     version = remembered(project, model)
     client = _client(project, target)
     with _translated(target):
-        action = "update" if _is_there(client, name) else "create"
+        look = client.get_endpoint if _scheme(target) == DATABRICKS else client.get_deployment
+        action = "update" if _is_there(look, name) else "create"
     plan = TargetDeployment(
         deployment=name,
         target=target,
@@ -123,12 +126,46 @@ def _put(
 ) -> TargetDeployment:
 
     config = {key: _resolved(project, value) for key, value in parameters.items()}
-    flavor = config.pop(FLAVOR, None)
     uri = _checked_uri(project, version, plan)
+    if _scheme(plan.target) == DATABRICKS:
+        _put_endpoint(client, plan, config)
+        return plan
+    flavor = config.pop(FLAVOR, None)
     put = client.update_deployment if plan.action == "update" else client.create_deployment
     with _translated(plan.target):
         made = put(plan.deployment, uri, flavor, config=config)
     return replace(plan, flavor=str((made or {}).get(FLAVOR) or flavor or ""))
+
+
+def _put_endpoint(client: Any, plan: TargetDeployment, config: Mapping[str, Any]) -> None:
+    """Have an endpoint of Databricks serve the version alone; parameters are fields of its served entity."""
+    entity = {
+        "entity_name": plan.model,
+        "entity_version": plan.version,
+        "workload_size": "Small",
+        "scale_to_zero_enabled": True,
+        **{name: _typed(value) for name, value in config.items()},
+    }
+    told = {"served_entities": [entity]}
+    with _translated(plan.target):
+        if plan.action == "update":
+            client.update_endpoint_config(endpoint=plan.deployment, config=told)
+        else:
+            client.create_endpoint(config={"name": plan.deployment, "config": told})
+
+
+def _typed(value: Any) -> Any:
+    """Read numbers, booleans, lists and objects as JSON has them; all else is text.
+
+    Examples
+    --------
+    >>> _typed("true"), _typed("3"), _typed("Small"), _typed('{"a": 1}')
+    (True, 3, 'Small', {'a': 1})
+    """
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _checked_uri(project: Project, version: ModelVersion, plan: TargetDeployment) -> str:
@@ -158,7 +195,7 @@ def _client(project: Project, target: str) -> Any:
     from mlflow.deployments import get_deploy_client
     from mlflow.deployments.interface import plugin_store
 
-    known = (LOCAL, *sorted({*plugin_store.registry, "databricks"}))
+    known = (LOCAL, *sorted({*plugin_store.registry, DATABRICKS}))
     if _scheme(target) not in known:
         raise UsageError(
             f"Nothing here deploys to {target!r}.",
@@ -172,11 +209,11 @@ def _scheme(target: str) -> str:
     return target.partition(":")[0]
 
 
-def _is_there(client: Any, name: str) -> bool:
+def _is_there(look: Callable[[str], Any], name: str) -> bool:
     """Say whether a deployment is there; MLflow's targets tell that in no other way than by an error."""
     try:
-        return bool(client.get_deployment(name))
-    except ImportError:
+        return bool(look(name))
+    except (ImportError, NotImplementedError):
         raise
     except Exception:  # noqa: BLE001  # one that is out of reach will say so when something is to be made there
         return False

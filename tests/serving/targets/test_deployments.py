@@ -1,12 +1,15 @@
 """`deploy --to`: targets of mlflow.deployments, SageMaker at an emulator of its API."""
 
+import json
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -66,6 +69,65 @@ def test_a_target_is_created_and_updated(shop: Project, monkeypatch: pytest.Monk
             deploy(shop, "delays/2", to="nbmlops", as_="target", parameters={"worker": "1"})
     finally:
         undeploy(shop, "target")
+
+
+# ----------------------------------------------------------------------------- Databricks
+class Workspace(BaseHTTPRequestHandler):
+    """What MLflow's client asks of a workspace: endpoints are kept as they were told (Serving endpoints API 2.0)."""
+
+    endpoints: ClassVar[dict[str, Any]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        found = self.endpoints.get(self.path.rpartition("/")[2])
+        self._say(200, found) if found else self._say(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no"})
+
+    def do_POST(self) -> None:
+        told = self._told()
+        self.endpoints[told["name"]] = told
+        self._say(200, told)
+
+    def do_PUT(self) -> None:
+        self.endpoints[self.path.split("/")[-2]]["config"] = self._told()
+        self._say(200, {})
+
+    def _told(self) -> Any:
+        self.asked.append(f"{self.command} {self.path}")
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _say(self, status: int, content: Any) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Workspace]]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Workspace)
+    threading.Thread(target=server.serve_forever).start()
+    monkeypatch.setenv("DATABRICKS_HOST", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("DATABRICKS_TOKEN", "s3cr3t-of-a-test")
+    yield Workspace
+    server.shutdown()
+    server.server_close()
+
+
+def test_databricks_is_told_of_a_version_of_its_registry(shop: Project, workspace: type[Workspace]) -> None:
+    assert deploy(shop, "delays/1", to="databricks", dry_run=True).action == "create"
+    assert workspace.endpoints == {}
+    told = {"workload_size": "Medium", "scale_to_zero_enabled": "false"}
+    assert deploy(shop, "delays/1", to="databricks", as_="late", parameters=told).action == "create"
+    entity = {"entity_name": "delays", "entity_version": "1", "workload_size": "Medium", "scale_to_zero_enabled": False}
+    assert workspace.endpoints["late"] == {"name": "late", "config": {"served_entities": [entity]}}
+    assert deploy(shop, "delays/2", to="databricks", as_="late").action == "update"
+    (entity,) = workspace.endpoints["late"]["config"]["served_entities"]
+    assert (entity["entity_version"], entity["scale_to_zero_enabled"]) == ("2", True)
+    assert [each.partition(" ")[0] for each in workspace.asked] == ["POST", "PUT"]
 
 
 # ----------------------------------------------------------------------------- SageMaker
