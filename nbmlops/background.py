@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -76,13 +76,27 @@ def living(root: Path) -> Living | None:
 
 def start(project: Project) -> None:
     """Start the project's agent, unless one runs; it outlives this process and inherits none of its descriptors."""
-    if living(project.root):
-        return
-    log = project.state(LOG)
+    if not living(project.root):
+        spawn(project, MODULE, [str(project.root)], LOG)
+
+
+def spawn(project: Project, module: str, words: Sequence[str], log_name: str) -> None:
+    """Start a process of ours in a project; it outlives this one and inherits none of its descriptors.
+
+    Parameters
+    ----------
+    project
+        Its root is the process's working folder.
+    module, words
+        What is run, and its arguments.
+    log_name
+        The file in the project's state to which its output is appended.
+    """
+    log = project.state(log_name)
     try:
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", MODULE, str(project.root)],
+                [sys.executable, "-P", "-m", module, *words],
                 cwd=project.root,
                 env=own_environment(os.environ),
                 stdin=subprocess.DEVNULL,
@@ -92,7 +106,7 @@ def start(project: Project) -> None:
                 start_new_session=True,
             )
     except OSError as exc:
-        raise StoreError(f"The agent cannot be started: {exc.strerror}.", f"Look at {log}.") from exc
+        raise StoreError(f"{module} cannot be started: {exc.strerror}.", f"Look at {log}.") from exc
     _children.append(process)
 
 

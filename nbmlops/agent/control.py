@@ -54,16 +54,17 @@ def agent(
 ) -> AgentState:
     """Start the process that fires schedules and triggers; --stop ends it.
 
-    There is one for each project and machine; `schedule` starts it by itself. It
-    outlives the command or notebook that started it. Runs that it started are
-    processes of their own: they go on when it stops, and tell their ends.
+    There is one for each project and machine; `schedule` and `deploy` start it by
+    themselves. It outlives the command or notebook that started it. Runs that it
+    started are processes of their own: they go on when it stops, and tell their ends.
+    Endpoints end when it is stopped, and are there again as soon as it runs.
 
     Parameters
     ----------
     status
         Only look.
     stop
-        Stop it; what it has started goes on.
+        Stop it and what it serves; runs that it has started go on.
     foreground
         Be the agent in this process until told to stop, as systemd wants it.
     dry_run
@@ -101,6 +102,7 @@ def agent(
         return _state(project, "runs" if living else "off", living, dry_run=dry_run)
     if stop:
         living = background.stop(project.root)
+        _rest(project)
         return _state(project, "stopped" if living else "off", living)
     if foreground:
         return _in_foreground(project)
@@ -109,6 +111,14 @@ def agent(
     if not background.is_wanted():
         raise ConflictError("No agent is left behind here: CI is set, or NBMLOPS_AGENT=off.", "`agent --foreground`")
     return _state(project, "started", background.started(project))
+
+
+def _rest(project: Project) -> None:
+    """End what this machine serves; it stays wanted, and the next agent serves it again."""
+    from nbmlops.serving import keeping
+
+    for wanted in keeping.of_this_machine(project):
+        keeping.rested(project, wanted.name)
 
 
 def _in_foreground(project: Project) -> AgentState:

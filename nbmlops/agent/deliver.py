@@ -7,6 +7,7 @@ from nbmlops.agent.cards import Synced
 from nbmlops.agent.waiting import Rejected, rejected_in
 from nbmlops.errors import NbmlopsError
 from nbmlops.project import Project
+from nbmlops.registry.moving import catch_up
 from nbmlops.scrub import scrub_text
 from nbmlops.tracking import reaper
 from nbmlops.tracking.journal import sync
@@ -42,6 +43,9 @@ def delivered(project: Project, *, retry: bool = False) -> Synced:
         done = [each for folder in folders(project) for each in _swept(project, folder, stores, retry, progress)]
     if gone and not trouble:
         _, trouble = _reaped(project)
+    if project.exists:
+        _, untold = _tried(lambda: [f"{each.model}@{each.alias}" for each in catch_up(project)])
+        trouble = trouble or untold
     left = [sync.waiting(folder) for folder in folders(project)]
     return Synced(
         records=sum(each.records for each in done) - len(uploaded),  # which count as records of their own

@@ -75,10 +75,7 @@ class Serving:
         except NbmlopsError as exc:
             self._say(wanted.name, exc.message)
             self._trouble[wanted.name] = Trouble.after(known, wanted.revision, exc.message)
-            self._project.open(Endpoints).tell(wanted.name, {**self._found(wanted.name), "trouble": exc.message[:500]})
-
-    def _found(self, name: str) -> dict[str, object]:
-        return dict(self._project.open(Endpoints).found().get(name, {}))
+            deploying.tell_trouble(self._project, wanted.name, exc)
 
     def _end_others(self, mine: set[str]) -> None:
         """End what is left of endpoints that nobody wants, for instance of a deploy that was killed midway."""

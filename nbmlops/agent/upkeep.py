@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nbmlops.ledger.moves import Moves
 from nbmlops.project import Project
 from nbmlops.tracking import journal
 from nbmlops.tracking.journal import sender, sync
@@ -40,10 +41,10 @@ class Upkeep:
                 close_fds=True,
                 start_new_session=True,
             )
-            self.tell("sync: a journal waits that its writer has left")
+            self.tell("sync: something waits for MLflow that nobody is left to deliver")
 
     def _is_left(self) -> bool:
-        """Say whether a journal is there whose writer is gone: delivered, it would not be, and its runs have ended."""
+        """Say whether a journal is there whose writer is gone, or MLflow has missed that an alias was moved."""
         folder = sync.folder_of(self.project)
         left = [path for path in journal.journals(folder) if not journal.has_writer(path)]
-        return bool(left) and not sender.is_running(folder)
+        return (bool(left) and not sender.is_running(folder)) or bool(self.project.open(Moves).waiting())

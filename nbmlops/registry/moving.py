@@ -1,5 +1,6 @@
 """Aliases moved: back to the version before, with the endpoints that follow them, also while MLflow is away."""
 
+from nbmlops import background
 from nbmlops.errors import ConflictError, StoreError
 from nbmlops.ledger.endpoints import Endpoints
 from nbmlops.ledger.moves import Move, Moves
@@ -7,11 +8,29 @@ from nbmlops.project import Project
 from nbmlops.registry.reading import moves_of, remembered
 from nbmlops.registry.versions import ModelVersion, Reference, Rollback, alias_stack, version_before
 
+SWITCH = "nbmlops.serving.deploying"  # by name, for serving is the layer above
+LOG = "switching.log"
+
 
 def told(project: Project, version: ModelVersion, alias: str) -> tuple[str, ...]:
     """Have the endpoints that follow an alias switch to its version; give their names."""
     project.open(Moves).overtaken(version.name, alias)
-    return project.open(Endpoints).point(f"{version.name}@{alias}", version.version, version.digest)
+    return _switched(project, f"{version.name}@{alias}", version)
+
+
+def _switched(project: Project, followed: str, version: ModelVersion) -> tuple[str, ...]:
+    """Have the endpoints that follow an alias switch, by the agent or, where none is to be, by a process for this."""
+    switched = project.open(Endpoints).point(followed, version.version, version.digest)
+    if switched:
+        _see_to_endpoints(project)
+    return switched
+
+
+def _see_to_endpoints(project: Project) -> None:
+    if background.is_wanted():
+        background.start(project)
+    elif not background.living(project.root):
+        background.spawn(project, SWITCH, [str(project.root)], LOG)
 
 
 def rolled_back(project: Project, wanted: Reference, reason: str, *, dry_run: bool) -> Rollback:
@@ -27,12 +46,13 @@ def rolled_back(project: Project, wanted: Reference, reason: str, *, dry_run: bo
     if tried := _tried(project, followed):
         if not dry_run:
             project.open(Endpoints).abort(followed, reason or "rolled back by hand")
+            _see_to_endpoints(project)
         return Rollback(wanted.name, current.version, wanted.alias, "", reason, ended=tried, dry_run=dry_run)
     before = _before(project, wanted, current)
     if dry_run:
         return Rollback(wanted.name, before.version, wanted.alias, current.version, reason, dry_run=True)
     is_told = _set(project, Move(wanted.name, wanted.alias, before.version))
-    switched = project.open(Endpoints).point(followed, before.version, before.digest)
+    switched = _switched(project, followed, before)
     return Rollback(
         wanted.name, before.version, wanted.alias, current.version, reason, switched=switched, mlflow_is_told=is_told
     )

@@ -2,23 +2,30 @@
 
 import contextlib
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from nbmlops import background
 from nbmlops.errors import ConflictError, DeployError, NbmlopsError, UsageError
+from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
+from nbmlops.ledger.events import Draft
 from nbmlops.project import Project
 from nbmlops.registry.reading import remembered
 from nbmlops.registry.versions import CHALLENGER, CHAMPION, ModelVersion, parse_reference
+from nbmlops.scrub import scrub, scrub_text
 from nbmlops.serving import keeping, processes, rolling
 from nbmlops.serving.endpoints import Deployment, check_endpoint_name
 from nbmlops.serving.policy import Terms, Trial, check_columns
 from nbmlops.tracking.journal import crash_point
 
 LOOK_S = 0.25
+PROMOTE_S = 120.0
+LONGEST_TROUBLE = 500
 
 
 # ----------------------------------------------------------------------- the deploy
@@ -109,7 +116,7 @@ def _check(project: Project, wanted: Wanted, old: Wanted | None, version: ModelV
     if old and old.rollout.get("state") == rolling.RUNNING:
         raise ConflictError(
             f"A rollout of {old.challenger.label if old.challenger else old.name} goes on at {old.name}.",
-            f"Wait for its end (`endpoints`), or end it: `rollback {old.follows or old.champion.model}`",
+            f"Wait for its end (`endpoints`), or end it: `{_end_of(old)}`",
         )
     if old and trial.plan and old.champion.label == version.label:
         raise ConflictError(f"{version.label} answers at {old.name} already.", "Name another version.")
@@ -124,6 +131,11 @@ def _check(project: Project, wanted: Wanted, old: Wanted | None, version: ModelV
         _check_evidence(project, version, wanted)
     if wanted.port and (old is None or old.port != wanted.port):
         _check_port(project, wanted)
+
+
+def _end_of(wanted: Wanted) -> str:
+    """Word the command that ends an endpoint's rollout."""
+    return f"rollback {wanted.follows}" if wanted.follows else f"traffic {wanted.name} {wanted.champion.version}=100"
 
 
 def _check_evidence(project: Project, version: ModelVersion, wanted: Wanted) -> None:
@@ -191,6 +203,14 @@ def call_agent(project: Project) -> None:
     """Have an agent look after what is served, unless none is wanted here."""
     if background.is_wanted():
         background.start(project)
+    elif not background.living(project.root) and _is_rolling(project):
+        project.notify(
+            "No agent runs here (CI, or NBMLOPS_AGENT=off): nobody goes on with the rollout until `agent` does."
+        )
+
+
+def _is_rolling(project: Project) -> bool:
+    return any(each.rollout.get("state") == rolling.RUNNING for each in keeping.of_this_machine(project))
 
 
 # ------------------------------------------------------------------------ waiting
@@ -206,6 +226,8 @@ def awaited(project: Project, name: str) -> Wanted:
         rollout = wanted.rollout
         project.notify(_progress(wanted))
         if rollout.get("state") == rolling.DONE:
+            if rollout.get("promote"):
+                _await_alias(project, wanted)
             return wanted
         if rollout.get("state") != rolling.RUNNING:
             raise DeployError(
@@ -227,6 +249,18 @@ def _states(project: Project, name: str) -> Iterator[Wanted]:
         time.sleep(LOOK_S)
 
 
+def _await_alias(project: Project, wanted: Wanted) -> None:
+    """Wait until the alias that an endpoint follows points at its version."""
+    deadline = time.monotonic() + PROMOTE_S
+    while remembered(project, wanted.follows).version != wanted.champion.version:
+        if time.monotonic() > deadline:
+            log = project.state(rolling.PROMOTE_LOG)
+            raise DeployError(
+                f"{wanted.champion.label} passed, and {wanted.follows} did not move to it.", f"Read {log}"
+            )
+        time.sleep(LOOK_S)
+
+
 def _progress(wanted: Wanted) -> str:
     challenger = wanted.challenger
     if challenger is None:
@@ -234,9 +268,21 @@ def _progress(wanted: Wanted) -> str:
     return f"{challenger.label} has {challenger.weight:g}% at {wanted.name}"
 
 
-def keep(project: Project, wanted: Wanted) -> None:
+def tell_trouble(project: Project, name: str, error: NbmlopsError) -> None:
+    """Keep what stands against an endpoint beside what is of it; what was live goes on."""
+    endpoints, trouble = project.open(Endpoints), scrub_text(error.message)[:LONGEST_TROUBLE]
+    found = endpoints.found().get(name, {})
+    if found.get("trouble") == trouble:
+        return
+    endpoints.tell(name, {**found, "trouble": trouble})
+    about, outcome = f"endpoint/{name}", type(error).__name__
+    draft = Draft("deploy", about, project.surface, by_human=False, outcome=outcome, result=scrub(error.details()))
+    project.open(Ledger).append(draft)
+
+
+def keep(project: Project, wanted: Wanted, *, waits: bool = False) -> None:
     """See to one endpoint: take its rollout on, and make it so where it is not; whoever else does so goes first."""
-    with processes.only_one(keeping.lock(project, wanted.name), waits=False) as is_mine:
+    with processes.only_one(keeping.lock(project, wanted.name), waits=waits) as is_mine:
         if not is_mine:
             return
         endpoints = project.open(Endpoints)
@@ -248,3 +294,17 @@ def keep(project: Project, wanted: Wanted) -> None:
         is_told = endpoints.found().get(now.name, {}).get("revision") == now.revision
         if not is_told or not keeping.is_level(project, now):
             endpoints.tell(now.name, keeping.made_so(project, now).record())
+
+
+def main(root: Path) -> None:
+    """See to every endpoint of this machine once: what a promotion or a rollback has changed, where no agent runs."""
+    project = Project(root)
+    for wanted in list(keeping.of_this_machine(project)):
+        try:
+            keep(project, wanted, waits=True)
+        except NbmlopsError as exc:
+            tell_trouble(project, wanted.name, exc)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -358,6 +358,16 @@ def ended(project: Project, name: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def rested(project: Project, name: str) -> None:
+    """End the processes of an endpoint that is wanted still; all else of it stays."""
+    folder = folder_of(project, name)
+    with processes.only_one(lock(project, name)):
+        for own in (folder / WORKERS).glob("*"):
+            _end_worker(own)
+        for place in (folder / VARIANTS).glob("*"):
+            _stop_model(place)
+
+
 # ------------------------------------------------------------------- all endpoints
 def is_level(project: Project, wanted: Wanted) -> bool:
     """Say whether all that an endpoint needs is there; looks at processes and files alone, quickly."""

@@ -1,14 +1,11 @@
 """A rollout taken on: what the servers counted is judged, and what comes of it is wanted."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from nbmlops import background
 from nbmlops.errors import ConflictError
 from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.endpoints import CHALLENGER, CHAMPION, SHADOW, Endpoints, Variant, Wanted, alone
@@ -23,6 +20,7 @@ from nbmlops.strict_json import plain
 
 COUNTED = ("baseline", "mark")  # what of a rollout's record is counts: long, and of no use in an event
 RUNNING, DONE, ROLLED_BACK = "running", "done", "rolled_back"
+PROMOTE_LOG = "promote.log"
 
 
 def counted(project: Project, name: str) -> dict[str, Window]:
@@ -71,7 +69,7 @@ def rolled(project: Project, wanted: Wanted) -> Wanted | None:
     if (after.step, after.state) != (rollout.step, rollout.state):
         _tell(project, wanted.name, after, verdict)
     if after.state == DONE and after.promote:
-        _promote(project, after)
+        _promote(project, after, wanted.follows.partition("@")[2])
     return kept
 
 
@@ -107,17 +105,8 @@ def _tell(project: Project, name: str, rollout: Rollout, verdict: Any) -> None:
     project.open(Ledger).append(draft)
 
 
-def _promote(project: Project, rollout: Rollout) -> None:
+def _promote(project: Project, rollout: Rollout, alias: str) -> None:
     """Point the alias that the endpoint follows at the version that passed, by the very command a person would type."""
-    words = ["promote", rollout.challenger, "--reason", f"rollout on {rollout.endpoint}: {rollout.reason}"]
-    with (Path(folder_of(project, rollout.endpoint)) / "promote.log").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", "nbmlops.surfaces.cli", *words],
-            cwd=project.root,
-            env={**os.environ, "NBMLOPS_PROJECT": str(project.root)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            close_fds=True,
-            start_new_session=True,
-        )
+    reason = f"rollout on {rollout.endpoint}: {rollout.reason}"
+    words = ["--project", str(project.root), "promote", rollout.challenger, "--to", alias, "--reason", reason]
+    background.spawn(project, "nbmlops.surfaces.cli", words, PROMOTE_LOG)

@@ -165,10 +165,10 @@ class Service:
     def _refusal(self, asked: Asked, live: Live) -> Answer | None:
         """Refuse what is not here, not allowed, or too much."""
         path, method = asked.path, asked.method.replace("HEAD", "GET")
-        if _is_v2(path):
-            allowed = "POST" if open_inference.infer_target(path) else "GET"
-        elif path in PATHS:
+        if path in PATHS:
             allowed = PATHS[path]
+        elif _is_v2(path):
+            allowed = "POST" if open_inference.infer_target(path) else "GET"
         else:
             return refused(404, NotFoundError("There is no such path.", nearest(path[:50], PATHS)))
         if live.instructions.token:
@@ -218,6 +218,9 @@ class Service:
     async def _body(self, receive: Receive, limits: Limits) -> bytes | Answer:
         """Read a request's body, up to the limits; how long it may take is watched with its connection."""
         message = await receive()
+        if message["type"] == "http.request" and not message["more_body"]:
+            body: bytes = message["body"]
+            return body if len(body) <= limits.max_body_bytes else too_large(len(body), limits)
         parts: list[bytes] = []
         size = 0
         try:
@@ -397,7 +400,7 @@ def _count(tally: Tally, status: int, found: Sequence[Any], seconds: float, n_ro
             tally.predicted_one(found[0])
         else:
             tally.predicted(found)
-    elif status >= 500:
+    elif status >= 500 or status == 422:  # rows that fit the signature: a version that takes fewer of them is worse
         tally.failed(seconds, n_rows)
     else:
         tally.refused()

@@ -390,6 +390,6 @@ def test_a_journal_that_its_writer_has_left_is_delivered_by_sync(root: Path) -> 
     journal.write_text("{}\n")
     upkeep.looked_at = float("-inf")
     upkeep.look()
-    assert told == ["sync: a journal waits that its writer has left"]
+    assert told == ["sync: something waits for MLflow that nobody is left to deliver"]
     assert upkeep.child
     upkeep.child.wait(60)
