@@ -57,6 +57,16 @@ class Container(NamedTuple):
             with exc:
                 return exc.code, json.load(exc)
 
+    def workers(self, n_workers: int) -> list[psutil.Process]:
+        """So many workers, once they are there: the first one answers while others start."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            found = psutil.Process(self.process.pid).children()
+            if len(found) == n_workers:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"There are {len(found)} workers, not {n_workers}.")
+
     def children(self) -> dict[str, psutil.Process]:
         """The processes that it has started, by their modules."""
         found = psutil.Process(self.process.pid).children()

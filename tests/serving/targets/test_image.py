@@ -121,8 +121,7 @@ def test_it_answers_without_the_project_and_ends_on_sigterm(
 ) -> None:
     with container(context, tmp_path, "--workers=2", NBMLOPS_TOKEN=TOKEN) as running:
         assert is_ready(running), (tmp_path / "said").read_text()
-        processes = psutil.Process(running.process.pid).children(recursive=True)
-        assert len(processes) == 2
+        processes = running.workers(2)
         assert all(TOKEN not in " ".join(each.environ().values()) for each in processes)
         assert running.post(features)[0] == 401
         status, content = running.post(features, TOKEN)
