@@ -204,9 +204,7 @@ def call_agent(project: Project) -> None:
     if background.is_wanted():
         background.start(project)
     elif not background.living(project.root) and _is_rolling(project):
-        project.notify(
-            "No agent runs here (CI, or NBMLOPS_AGENT=off): nobody goes on with the rollout until `agent` does."
-        )
+        project.notify("No agent is left behind here: nobody goes on with the rollout until `agent --foreground` does.")
 
 
 def _is_rolling(project: Project) -> bool:

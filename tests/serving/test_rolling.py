@@ -112,7 +112,11 @@ def test_without_enough_requests_a_rollout_waits(shop: Project) -> None:
 # --------------------------------------------------------------------- taken back
 @pytest.mark.parametrize(
     ("kind", "slo", "why"),
-    [("raises", "err<1%", "err is"), ("slow", "p99<100ms", "p99"), ("shifted", "shift<0.2", "shift")],
+    [
+        ("raises", "err<1%", "err is"),
+        pytest.param("slow", "p99<100ms", "p99", marks=pytest.mark.soak),
+        ("shifted", "shift<0.2", "shift"),
+    ],
 )
 def test_a_bad_version_is_taken_back_by_itself(
     shop: Project, moody: dict[str, str], kind: str, slo: str, why: str
@@ -135,6 +139,7 @@ def test_a_bad_version_is_taken_back_by_itself(
     assert served(shop)[kind].rollout.startswith(f"{bad} rolled back: ")
 
 
+@pytest.mark.soak
 def test_a_version_that_is_bad_with_all_requests_alone_is_taken_back_too(shop: Project, moody: dict[str, str]) -> None:
     good, bad = f"moody/{moody['good']}", f"moody/{moody['raises']}"
     url = deploy(shop, good, as_="last").url
