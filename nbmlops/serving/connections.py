@@ -66,18 +66,14 @@ class Bounded(HttpToolsProtocol):  # type: ignore[misc]
         if self._n_bytes > MAX_HEAD_BYTES:
             self._refuse(_TOO_LARGE)
 
-    def on_message_begin(self) -> None:
-        """Remember since when this request comes; it may have come in with the one before."""
-        if self.began is None:
-            self.began = time.monotonic()
-        super().on_message_begin()
-
     def on_headers_complete(self) -> None:
         """Remember that what comes now is a body; who insists on another protocol gets one answer."""
         if len(self.pipeline) > MOST_AHEAD:
             raise ValueError("too many")  # the parser stops here, and says that this is not to be read
         super().on_headers_complete()
         self._is_head = False
+        if self.began is None:  # it came together with the end of the one before
+            self.began = time.monotonic()
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
 
