@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nbmlops.errors import UsageError
-from nbmlops.verb import Result
+from nbmlops.verb import MACHINE_ONLY, Result
 
 _NAME = re.compile(r"[\w-][\w .-]*")
 
@@ -79,7 +79,7 @@ class Endpoint(Result):
     follows: str
     rollout: str
     since: str
-    pids: tuple[int, ...] = ()
+    pids: tuple[int, ...] = field(default=(), metadata=MACHINE_ONLY)
     trouble: str = ""
 
     @property

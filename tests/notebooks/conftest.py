@@ -23,7 +23,7 @@ OWN = re.compile(
     r"|\d{4}-\d\d-\d\d[T ]\d\d:\S*(?: [\d.]+)?|\d{8}T\d{6}Z"
     r"|(?<=seconds )[\d.]+|(?<=\(s\) )[\d.,]+|\d+(?= s\b| microseconds)|[\d.]+(?= ok\b)"
     r"|[\d.]+(?= [mM][sB]\b)"
-    r"|(?<=pid )\d+|(?<=127\.0\.0\.1:)\d+|(?<=answers )\d+"
+    r"|(?<=pid )\d+|(?<=127\.0\.0\.1:)\d+"
     r"|/\S+/"
 )
 PROGRESS = "values logged \u00b7"  # shown of what takes longer than a moment
