@@ -203,12 +203,12 @@ def call_agent(project: Project) -> None:
     """Have an agent look after what is served, unless none is wanted here."""
     if background.is_wanted():
         background.start(project)
-    elif not background.living(project.root) and _is_rolling(project):
+
+
+def tell_if_left_alone(project: Project) -> None:
+    """Say so where a rollout has begun and no agent will take it on."""
+    if not background.is_wanted() and not background.living(project.root):
         project.notify("No agent is left behind here: nobody goes on with the rollout until `agent --foreground` does.")
-
-
-def _is_rolling(project: Project) -> bool:
-    return any(each.rollout.get("state") == rolling.RUNNING for each in keeping.of_this_machine(project))
 
 
 # ------------------------------------------------------------------------ waiting

@@ -156,7 +156,10 @@ def deploy(
         promote=promote,
     )
     made = deploying.deployed(project, model, name, terms, trial, dry_run=dry_run)
-    if not wait or made.state != "running":
+    if made.state != "running":
+        return made
+    if not wait:
+        deploying.tell_if_left_alone(project)
         return made
     ended = deploying.awaited(project, name)
     return replace(made, state=str(ended.rollout["state"]))

@@ -115,7 +115,7 @@ def test_without_enough_requests_a_rollout_waits(shop: Project) -> None:
     [
         ("raises", "err<1%", "err is"),
         pytest.param("slow", "p99<100ms", "p99", marks=pytest.mark.soak),
-        ("shifted", "shift<0.2", "shift"),
+        pytest.param("shifted", "shift<0.2", "shift", marks=pytest.mark.soak),
     ],
 )
 def test_a_bad_version_is_taken_back_by_itself(

@@ -296,6 +296,7 @@ def test_an_agent_finishes_or_undoes_what_a_killed_deploy_has_begun(shop: Projec
     assert processes.leftovers(shop.root, keeping.owned(shop)) == []
 
 
+@pytest.mark.soak
 def test_a_model_process_of_a_killed_deploy_is_ended(shop: Project, moody: dict[str, str], ended: Any) -> None:
     ended("heavy")
     deploy(shop, f"moody/{moody['good']}", as_="heavy")
@@ -306,6 +307,7 @@ def test_a_model_process_of_a_killed_deploy_is_ended(shop: Project, moody: dict[
     assert served(shop)["heavy"].traffic[0].version == moody["good"]
 
 
+@pytest.mark.soak
 def test_models_have_as_many_processes_as_there_are_workers(shop: Project, moody: dict[str, str], ended: Any) -> None:
     ended("wide")
     url = deploy(shop, f"moody/{moody['good']}", as_="wide").url
