@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 DEMO = Path(os.environ.get("NBMLOPS_DEMO", HERE.parent / "demo")).resolve()
 NBMLOPS = [sys.executable, "-m", "nbmlops.surfaces.cli"]
 WIDTH = 78  # of a line without its seconds
+PATIENCE_S = 60  # with an endpoint that is to follow its alias
 REFUSED = 4  # the exit code of a gate that did not pass
 MONTHS = ("", "January", "February", "March", "April", "May", "June", "July", "August", "September")
 OPS = nbmlops.open(DEMO)
@@ -51,6 +52,7 @@ def main() -> None:
 
     heading("The champion goes live and scores March over HTTP")
     url, scored = deploy()
+    before = served(url)
 
     heading("Later months drift away from what it has learned")
     drifted = drift()
@@ -58,7 +60,7 @@ def main() -> None:
     heading("It learns January to May; the new version must do well in June, and beat the champion")
     newer = ("-p", "train_months=[1,2,3,4,5]", "-p", "holdout_month=6")
     second = [extract("newer data", *newer), train("second training"), promote("second gate")]
-    live = redeploy(url)
+    live = followed(url, before)
 
     heading("The endpoint is taken down")
     undeploy()
@@ -136,17 +138,20 @@ def drift() -> Row:
     return row
 
 
-def redeploy(url: str) -> Row:
-    """Put the champion of now behind the address of before."""
-    _, seconds = act("deploy", "delays")
+def followed(url: str, before: str) -> Row:
+    """See the champion of now behind the address of before: the endpoint goes with the alias."""
+    started = time.monotonic()
+    while served(url) == before and time.monotonic() - started < PATIENCE_S:
+        time.sleep(0.1)
     row = "same address, now", served(url)
-    say(f"→ {row[1]} answers at the same address", seconds)
+    say(f"→ the endpoint has followed: {row[1]} answers at the same address", time.monotonic() - started)
     return row
 
 
 def undeploy() -> None:
-    """Stop the endpoint."""
+    """Stop the endpoint, and the agent that looked after it."""
     _, seconds = act("undeploy", "delays")
+    seconds += act("agent", "--stop")[1]
     say("→ nothing is left running", seconds)
 
 

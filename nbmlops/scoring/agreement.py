@@ -86,10 +86,13 @@ def agreement(model: Any, compiled: Compiled, rows: Any) -> Agreement:
     >>> agreement(model, compile_model(model), rows).agrees
     True
     """
+    from threadpoolctl import threadpool_limits
+
     if hasattr(rows, "columns") and set(compiled.inputs) <= set(rows.columns):
         rows = rows[list(compiled.inputs)]
     scorer, n_rows, n_tables, largest = Scorer(compiled), 0, 0, 0.0
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    # Small tables by the hundred: on a busy machine threads that wait for each other take most of the time.
+    with threadpool_limits(1), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for what, table in _tables(rows):
             n_rows, n_tables = n_rows + len(table), n_tables + 1
