@@ -45,6 +45,7 @@ class Container(NamedTuple):
 
     process: subprocess.Popen[str]
     url: str
+    folder: Path
 
     def post(self, rows: pd.DataFrame, token: str = "") -> tuple[int, Any]:
         body = json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", index=False))}).encode()
@@ -58,14 +59,14 @@ class Container(NamedTuple):
                 return exc.code, json.load(exc)
 
     def workers(self, n_workers: int) -> list[psutil.Process]:
-        """So many workers, once they are there: the first one answers while others start."""
+        """So many workers, once all say that they are ready: the first one answers while others start."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            found = psutil.Process(self.process.pid).children()
-            if len(found) == n_workers:
-                return found
+            told = [json.loads(path.read_bytes()) for path in self.folder.glob("nbmlops-*/workers/*/ready.json")]
+            if len(told) == n_workers:
+                return [psutil.Process(each["pid"]) for each in told]
             time.sleep(0.05)
-        raise AssertionError(f"There are {len(found)} workers, not {n_workers}.")
+        raise AssertionError(f"There are not {n_workers} workers.")
 
     def children(self) -> dict[str, psutil.Process]:
         """The processes that it has started, by their modules."""
@@ -93,7 +94,7 @@ def container(
             [*words, *json.loads(said["CMD"]), *more], cwd=folder, env=own, stdout=output, stderr=output, text=True
         )
         try:
-            yield Container(process, f"http://127.0.0.1:{port}")
+            yield Container(process, f"http://127.0.0.1:{port}", folder)
         finally:
             process.terminate()
             process.wait(60)
