@@ -93,10 +93,14 @@ STORIES = [
     story("verify"),
     Story(
         (
-            Case("deploy delays/1 --as live", {"model": "delays/1", "as_": "live"}),
+            Case("deploy delays/1 --as live --capture", {"model": "delays/1", "as_": "live", "capture": True}),
             Case("endpoints"),
-            Case("traffic live 1=100", {"endpoint": "live", "weights": {"1": "100"}}),
             Case("predict live --data five.parquet", {"endpoint": "live", "data": "five.parquet"}),
+            Case("traffic live 1=100", {"endpoint": "live", "weights": {"1": "100"}}),
+            Case(
+                "replay delays/1 --endpoint live --against delays/1",
+                {"model": "delays/1", "endpoint": "live", "against": "delays/1"},
+            ),
             Case("undeploy live", {"endpoint": "live"}),
         )
     ),

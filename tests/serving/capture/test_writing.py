@@ -22,7 +22,6 @@ from nbmlops.serving.capture.reading import captured
 from nbmlops.serving.capture.segments import segment
 from nbmlops.serving.capture.settings import CaptureSettings
 from nbmlops.serving.capture.writing import Capture
-
 from tests.serving.capture.conftest import ANSWER, BODY, INPUTS
 
 NOW = time.time_ns()
