@@ -86,7 +86,9 @@ def test_endpoints_that_follow_an_alias_are_pointed_at_its_version(endpoints: En
         endpoints.want(wanted)
     assert endpoints.point("delays@champion", "2", "d2") == ("live",)
     assert {name: each.champion.version for name, each in endpoints.wanted().items()} == {
-        "live": "2", "other": "1", "pinned": "1"
+        "live": "2",
+        "other": "1",
+        "pinned": "1",
     }
     assert endpoints.point("delays@champion", "2", "d2") == ()
 
