@@ -18,7 +18,7 @@ from nbmlops.project import Project
 from nbmlops.registry.reading import remembered
 from nbmlops.registry.versions import CHALLENGER, CHAMPION, ModelVersion, parse_reference
 from nbmlops.scrub import scrub, scrub_text
-from nbmlops.serving import keeping, processes, rolling
+from nbmlops.serving import keeping, processes, rolling, variants
 from nbmlops.serving.endpoints import Deployment, check_endpoint_name
 from nbmlops.serving.policy import Terms, Trial, check_columns
 from nbmlops.tracking.journal import crash_point
@@ -60,7 +60,7 @@ def _put(project: Project, model: str, version: ModelVersion, name: str, terms: 
     is_tried = bool(old and trial.plan)
     wanted = terms.applied(_with(old, name, version, model, is_tried=is_tried))
     _check(project, wanted, old, version, trial)
-    report = keeping.prepared(project, keeping.folder_of(project, name), variant_of(version), wanted.workers)
+    report = variants.prepared(project, keeping.folder_of(project, name), variant_of(version), wanted.workers)
     crash_point("endpoint-prepared")
     if is_tried and trial.plan:
         counts = rolling.counted(project, name)

@@ -16,30 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops.errors import DeployError, StoreError
-from nbmlops.ledger.endpoints import Endpoints, Parts, Variant, Wanted
+from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.project import Project
 from nbmlops.registry.forms import COMPILED as COMPILED_FORM
 from nbmlops.registry.forms import Form
-from nbmlops.registry.manifest import digest_of, manifest_of
 from nbmlops.secrets import resolved
-from nbmlops.serving import processes
+from nbmlops.serving import processes, variants
 from nbmlops.serving.instructions import (
-    COMPILED,
     FACTS,
     FILE,
     LOG,
-    MODEL,
-    ONNX,
-    PREFLIGHT,
     VARIANTS,
     WORKERS,
     Instructions,
     Ready,
     ServedVariant,
-    replace_file,
 )
 from nbmlops.serving.policy import limits_of
-from nbmlops.serving.preflight import Preflight
 from nbmlops.serving.wire import socket_name
 from nbmlops.tracking.journal import crash_point
 
@@ -56,126 +49,6 @@ def folder_of(project: Project, name: str) -> Path:
 def lock(project: Project, name: str) -> Path:
     """Name the lock that a change of an endpoint holds."""
     return project.state("endpoint-locks", name)
-
-
-# ------------------------------------------------------------------------ a version
-def place_of(folder: Path, variant: Variant) -> Path:
-    """Name the folder of a version's files: the same bytes have the same one."""
-    return folder / VARIANTS / f"{variant.version}-{variant.digest[:12]}"
-
-
-def prepared(project: Project, folder: Path, variant: Variant, n_processes: int) -> Preflight:
-    """Bring a version's files here and have it pass its preflight in a clean process, unless that was done.
-
-    Raises
-    ------
-    DeployError
-        It failed; the message says what. Nothing of it is left.
-    ConflictError
-        Its bytes are not those that were registered.
-    """
-    place = place_of(folder, variant)
-    with _on_disk(folder):
-        if (found := _passed(project, place, variant)) is not None:
-            return found
-        _stop_model(place)
-        shutil.rmtree(place, ignore_errors=True)
-        try:
-            place.mkdir(parents=True, mode=0o700)
-            return _put_to_proof(project, folder, variant, n_processes)
-        except BaseException:
-            _stop_model(place)
-            shutil.rmtree(place, ignore_errors=True)
-            raise
-
-
-def _passed(project: Project, place: Path, variant: Variant) -> Preflight | None:
-    """Read the preflight that a version has passed here; none where its bytes have changed since."""
-    if not (place / PREFLIGHT).exists() or not (found := Preflight.read(place)).passed:
-        return None
-    if (place / COMPILED).exists():
-        kept = (project.open(Endpoints).form(variant.digest) or {}).get("sha256")
-        trees = place / ONNX
-        here = Parts((place / COMPILED).read_bytes(), trees.read_bytes() if trees.exists() else None)
-        is_whole = here.sha256 == kept
-    else:
-        is_whole = processes.living(place) is not None or digest_of(manifest_of(place / MODEL)) == variant.digest
-    return found if is_whole else None
-
-
-def _put_to_proof(project: Project, folder: Path, variant: Variant, n_processes: int) -> Preflight:
-    place = place_of(folder, variant)
-    form = fetched(project, place, variant)
-    replace_file(place / FACTS, form.record())
-    found = _proven(folder, place, variant, form, n_processes)
-    if not found.passed:
-        raise DeployError(
-            f"{variant.label} failed its preflight, so what is live stays: {found.failures}.", f"Read {folder / LOG}"
-        )
-    return found
-
-
-@contextlib.contextmanager
-def _on_disk(folder: Path) -> Iterator[None]:
-    """Word that an endpoint's files cannot be written or read."""
-    try:
-        yield
-    except OSError as exc:
-        what = f"The files of the endpoint in {folder} cannot be kept: {exc.strerror or exc}."
-        raise StoreError(what, "Check the disk and its permissions.") from exc
-
-
-def fetched(project: Project, place: Path, variant: Variant) -> Form:
-    """Copy what is served into a version's folder: the compiled form out of the ledger, or the checked bytes."""
-    ledger = project.open(Endpoints)
-    record = ledger.form(variant.digest)
-    form = Form.of_record(record) if record else Form("pyfunc")
-    if form.kind == COMPILED_FORM:
-        parts = ledger.compiled(variant.digest)
-        (place / COMPILED).write_bytes(parts.compiled)
-        if parts.onnx:
-            (place / ONNX).write_bytes(parts.onnx)
-        return form
-    from nbmlops.registry.loader import verified_copy
-
-    (place / "copy").mkdir(mode=0o700)
-    verified_copy(project, variant.label, into=place / "copy").rename(place / MODEL)
-    return form
-
-
-def _proven(folder: Path, place: Path, variant: Variant, form: Form, n_processes: int) -> Preflight:
-    log = folder / LOG
-    if form.kind == COMPILED_FORM:
-        already = _size(log)
-        process = processes.start(processes.PREFLIGHT, [str(place)], log)
-        if process.wait(processes.START_TIMEOUT_S) or not (place / PREFLIGHT).exists():
-            raise DeployError(f"{variant.label} failed its preflight: {processes.said(log, already)}", f"Read {log}")
-        return Preflight.read(place)
-    try:
-        _start_model(folder, place, variant.label, n_processes)
-    except DeployError:
-        if not (place / PREFLIGHT).exists():
-            raise
-    return Preflight.read(place)
-
-
-def _start_model(folder: Path, place: Path, label: str, n_processes: int) -> None:
-    """Start the processes of a model that is not compiled, and wait until they answer."""
-    log = folder / LOG
-    already = _size(log)
-    process = processes.start(processes.MODEL_PROCESS, [str(place), str(n_processes)], log)
-    processes.ready(process, place, f"The model process of {label}", log, already)
-
-
-def _model_lives(place: Path, n_processes: int) -> bool:
-    """Say whether a model answers from so many processes, if it is one that needs any."""
-    n_sockets = len(list(place.glob(socket_name("*"))))
-    return not (place / MODEL).exists() or (processes.living(place) is not None and n_sockets == n_processes)
-
-
-def _stop_model(place: Path) -> None:
-    if (place / FACTS).exists() and (told := processes.living(place)):
-        processes.stop(told.pid, told.pid_started)
 
 
 # ---------------------------------------------------------------------- an endpoint
@@ -205,7 +78,7 @@ def made_so(project: Project, wanted: Wanted) -> Found:
         A version failed its preflight, or a worker does not start: what was live is as it was.
     """
     folder = folder_of(project, wanted.name)
-    with _on_disk(folder):
+    with variants.on_disk(folder):
         return _made_so(project, folder, wanted)
 
 
@@ -213,7 +86,7 @@ def _made_so(project: Project, folder: Path, wanted: Wanted) -> Found:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _revive(folder, wanted)
     for variant in wanted.variants:
-        prepared(project, folder, variant, wanted.workers)
+        variants.prepared(project, folder, variant, wanted.workers)
     served = [_served(folder, variant, wanted) for variant in wanted.variants]
     told = _instructions(project, folder, wanted, served)
     _tell(folder, told)
@@ -238,8 +111,8 @@ def _revive(folder: Path, wanted: Wanted) -> None:
         replace(told, port=_last_port(folder)).write(folder)
     with contextlib.suppress(DeployError, StoreError):
         for each in told.variants:
-            if not _model_lives(folder / each.folder, len(each.sockets)):
-                _start_model(folder, folder / each.folder, each.label, len(each.sockets))
+            if not variants.model_lives(folder / each.folder, len(each.sockets)):
+                variants.start_model(folder, folder / each.folder, each.label, len(each.sockets))
         for own in sorted((folder / WORKERS).glob("*")):
             _worker(folder, wanted, int(own.name))
 
@@ -258,13 +131,13 @@ def _tell(folder: Path, told: Instructions) -> None:
 
 def _served(folder: Path, variant: Variant, wanted: Wanted) -> ServedVariant:
     """Say how workers serve a version; its model processes are started again where they are gone."""
-    place = place_of(folder, variant)
+    place = variants.place_of(folder, variant)
     form = Form.of_record(json.loads((place / FACTS).read_bytes()))
     relative = str(place.relative_to(folder))
     if form.kind == COMPILED_FORM:
         return ServedVariant(variant.label, variant.role, variant.weight, relative, form.kind)
-    if not _model_lives(place, wanted.workers):
-        _start_model(folder, place, variant.label, wanted.workers)
+    if not variants.model_lives(place, wanted.workers):
+        variants.start_model(folder, place, variant.label, wanted.workers)
     sockets = tuple(f"{relative}/{socket_name(child)}" for child in range(wanted.workers))
     return ServedVariant(variant.label, variant.role, variant.weight, relative, form.kind, sockets)
 
@@ -301,7 +174,7 @@ def _worker(folder: Path, wanted: Wanted, number: int) -> Ready:
     own.mkdir(parents=True, exist_ok=True, mode=0o700)
     if found := processes.living(own):
         return found
-    already = _size(log)
+    already = processes.size(log)
     process = processes.start(processes.WORKER, [str(folder), str(number)], log)
     return processes.ready(process, own, f"A server of {wanted.name}", log, already)
 
@@ -337,14 +210,14 @@ def _retire(folder: Path, wanted: Wanted) -> None:
     """End the model processes of versions that are served no longer; the last ones are kept for a way back."""
     others = _others(folder, wanted)
     for place in others:
-        _stop_model(place)
+        variants.stop_model(place)
     for place in others[:-SPARES]:
         shutil.rmtree(place, ignore_errors=True)
 
 
 def _others(folder: Path, wanted: Wanted) -> list[Path]:
     """List the folders of versions that are not served, those that were changed last at the end."""
-    served = {place_of(folder, variant) for variant in wanted.variants}
+    served = {variants.place_of(folder, variant) for variant in wanted.variants}
     return sorted(set((folder / VARIANTS).glob("*")) - served, key=lambda place: place.stat().st_mtime)
 
 
@@ -354,7 +227,7 @@ def ended(project: Project, name: str) -> None:
     for own in sorted((folder / WORKERS).glob("*")):
         stop_worker(own)
     for place in (folder / VARIANTS).glob("*"):
-        _stop_model(place)
+        variants.stop_model(place)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -365,7 +238,7 @@ def rested(project: Project, name: str) -> None:
         for own in (folder / WORKERS).glob("*"):
             _end_worker(own)
         for place in (folder / VARIANTS).glob("*"):
-            _stop_model(place)
+            variants.stop_model(place)
 
 
 # ------------------------------------------------------------------- all endpoints
@@ -375,7 +248,7 @@ def is_level(project: Project, wanted: Wanted) -> bool:
     workers = [processes.living(folder / WORKERS / str(number)) for number in range(wanted.workers)]
     return (
         all(worker and worker.revision == wanted.revision for worker in workers)
-        and all(_model_lives(place_of(folder, variant), wanted.workers) for variant in wanted.variants)
+        and all(variants.model_lives(variants.place_of(folder, variant), wanted.workers) for variant in wanted.variants)
         and not any(processes.living(place) for place in _others(folder, wanted))
     )
 
@@ -392,7 +265,7 @@ def owned(project: Project) -> set[int]:
     for wanted in of_this_machine(project):
         folder = folder_of(project, wanted.name)
         places = [folder / WORKERS / str(number) for number in range(wanted.workers)]
-        places += [place_of(folder, variant) for variant in wanted.variants]
+        places += [variants.place_of(folder, variant) for variant in wanted.variants]
         pids |= {told.pid for place in places if (told := processes.living(place))}
     return pids
 
@@ -400,7 +273,3 @@ def owned(project: Project) -> set[int]:
 def endpoint_of(project: Project, server: processes.Running) -> str:
     """Name the endpoint in whose folder a process works."""
     return Path(server.folder).relative_to(folder_of(project, "x").parent).parts[0]
-
-
-def _size(log: Path) -> int:
-    return log.stat().st_size if log.exists() else 0

@@ -181,3 +181,8 @@ def said(log: Path, already: int) -> str:
     """Give the last lines that were logged after the first `already` bytes."""
     lines = log.read_bytes()[already:].decode(errors="replace").split("\n")
     return scrub_text("\n".join([line for line in lines if line.strip()][-LAST_LINES:])) or "it said nothing."
+
+
+def size(log: Path) -> int:
+    """Give the bytes of a log; 0 where there is none yet."""
+    return log.stat().st_size if log.exists() else 0

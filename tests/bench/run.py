@@ -1,9 +1,11 @@
 """Run the benches: ours beside a peer, turn by turn in one run, as a Markdown table.
 
-``--write`` puts the table into docs/benchmarks.md; other words choose benches whose name has one of them.
+``--write`` puts the table into docs/benchmarks.md; other words choose benches whose name has one of them: of a table
+that was measured on the same day only their rows are written anew.
 A file of benches has a tuple ``BENCHES``; name its module below.
 """
 
+import itertools
 import os
 import platform
 import sys
@@ -39,18 +41,27 @@ def main(words: list[str]) -> None:
     wanted = [word for word in words if not word.startswith("-")]
     every = [bench for module in MODULES for bench in module.BENCHES]
     chosen = [bench for bench in every if not wanted or any(word in bench.name for word in wanted)]
-    report = "\n".join([setting(), "", *HEAD, *measured(chosen)])
-    print(report)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    old, _, after = rest.partition(END)
+    if "--write" in words and wanted and old.strip().splitlines()[0] != setting():
+        sys.exit("The page's table is of another day, or of other versions: measure all of it, without words.")
+    found = {bench.name: [*measured(bench)] for bench in chosen}
+    print("\n".join([setting(), "", *HEAD, *itertools.chain.from_iterable(found.values())]))
     if "--write" in words:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{report}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        kept = [row for bench in every for row in found.get(bench.name) or rows_of(bench, old)]
+        report = "\n".join([setting(), "", *HEAD, *kept])
+        PAGE.write_text(f"{before}{BEGIN}\n{report}\n{END}{after}", encoding="utf-8")
 
 
-def measured(benches: Iterable[Bench]) -> Iterable[str]:
-    """Give every bench's rows, telling on stderr which one is under way."""
-    for bench in benches:
-        print(f"{bench.name}: {bench.turns} turns ...", file=sys.stderr, flush=True)
-        yield from rows(bench, measure(bench))
+def rows_of(bench: Bench, table: str) -> list[str]:
+    """Give the rows of a bench out of the page's table."""
+    return [row for row in table.splitlines() if row.startswith(f"| {bench.name} |")]
+
+
+def measured(bench: Bench) -> Iterable[str]:
+    """Give a bench's rows, telling on stderr that it is under way."""
+    print(f"{bench.name}: {bench.turns} turns ...", file=sys.stderr, flush=True)
+    return rows(bench, measure(bench))
 
 
 def setting() -> str:

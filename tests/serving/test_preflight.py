@@ -20,7 +20,7 @@ from nbmlops.project import Project
 from nbmlops.registry.mlflow import Registry
 from nbmlops.registry.reading import resolved
 from nbmlops.registry.verbs import promote, register, rollback
-from nbmlops.serving import keeping
+from nbmlops.serving import keeping, variants
 from nbmlops.serving.instructions import COMPILED, MODEL
 from nbmlops.serving.verbs import deploy, predict, undeploy
 from nbmlops.validation.verbs import validate
@@ -66,7 +66,7 @@ def stays(shop: Project, refused: pytest.ExceptionInfo[NbmlopsError], exit_code:
     assert all(word in refused.value.message for word in words), refused.value.message
     assert len(refused.value.message) < 400
     assert (served(shop)["live"].version, served(shop)["live"].status) == ("1", "answers")
-    assert not keeping.place_of(keeping.folder_of(shop, "live"), Variant("near", "2", "")).exists()
+    assert not variants.place_of(keeping.folder_of(shop, "live"), Variant("near", "2", "")).exists()
     assert predict(shop, "live", data=pd.DataFrame({"x": [4.0], "y": [1.0]})).predictions == (4.0,)
 
 
@@ -143,7 +143,7 @@ def test_bytes_that_were_changed_where_they_are_served_are_fetched_anew(
     deploy(shop, model, as_="twice")
     try:
         variant = shop.open(Endpoints).wanted()["twice"].champion
-        place = keeping.place_of(keeping.folder_of(shop, "twice"), variant)
+        place = variants.place_of(keeping.folder_of(shop, "twice"), variant)
         keeping.rested(shop, "twice")
         before = (place / file).read_bytes()
         (place / file).write_bytes(before[:-1])

@@ -59,7 +59,7 @@ def test_every_verb_is_listed_with_a_schema_that_is_one(server: JupyterServer) -
         ("log", {"metrics": {"auc": 0.5}}, True),
         ("log", {"metrics": {"auc": "high"}}, False),
         ("drift", {"current": "a.csv", "against": "b.csv", "columns": None}, True),
-        ("drift", {"current": "a.csv"}, False),
+        ("drift", {"against": "b.csv"}, False),
     ],
 )
 def test_a_schema_accepts_what_the_verb_takes_and_nothing_else(

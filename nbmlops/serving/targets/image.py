@@ -10,7 +10,7 @@ from nbmlops.errors import ConflictError, StoreError, UsageError
 from nbmlops.ledger.endpoints import Variant
 from nbmlops.project import Project
 from nbmlops.registry.forms import Form
-from nbmlops.serving import keeping
+from nbmlops.serving import variants
 from nbmlops.serving.instructions import FACTS, ONNX, Instructions, ServedVariant, replace_file
 from nbmlops.serving.policy import limits_of
 from nbmlops.serving.targets.lock import locked
@@ -67,7 +67,7 @@ def _fill(project: Project, found: Served, folder: Path) -> None:
     endpoint.mkdir()
     served = []
     for variant in found.wanted.variants:
-        place = keeping.place_of(endpoint, variant)
+        place = variants.place_of(endpoint, variant)
         place.mkdir(parents=True)
         form = _fetched(project, place, variant)
         relative = str(place.relative_to(endpoint))
@@ -82,7 +82,7 @@ def _fill(project: Project, found: Served, folder: Path) -> None:
 
 def _fetched(project: Project, place: Path, variant: Variant) -> Form:
     """Bring what is served of a version: its compiled form, else its bytes, checked against their manifest."""
-    form = keeping.fetched(project, place, variant)
+    form = variants.fetched(project, place, variant)
     shutil.rmtree(place / "copy", ignore_errors=True)
     replace_file(place / FACTS, form.record())
     return form
