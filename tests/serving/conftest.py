@@ -43,9 +43,9 @@ def fitted(flights: pd.DataFrame, estimator: Any) -> Any:
     return make_pipeline(encode, estimator).fit(flights.drop(columns="late"), flights.late.astype(int))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path, flights: pd.DataFrame) -> Iterator[Project]:
-    """A project with two versions of ``delays``; version 1 is champion. No endpoint outlives it."""
+    """A project with three versions of ``delays``; version 1 is champion. No endpoint outlives it."""
     root = tmp_path_factory.mktemp("shop")
     (root / ".nbmlops").mkdir()
     shutil.copy(empty_mlflow, root / ".nbmlops" / "mlflow.db")
@@ -77,7 +77,7 @@ def model_processes(project: Project, endpoint: str) -> set[int]:
     return {each.pid for each in found if each.module == MODEL_PROCESS and f"/{endpoint}/" in each.folder}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def moody(shop: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Versions of a model that no worker can score itself: a good one, one that raises, a slow and a shifted one."""
     places = Path(__file__).parent

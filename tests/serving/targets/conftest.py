@@ -26,7 +26,7 @@ TOKEN = "t0ken-of-a-test"
 START_S = 90
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def neighbours(shop: Project, flights: pd.DataFrame) -> str:
     """A version that cannot be compiled."""
     model = fitted(flights, KNeighborsClassifier())
