@@ -194,7 +194,9 @@ class Endpoints:
 
     # -------------------------------------------------------------------- forms
     def put_form(self, digest: str, record: Mapping[str, Any], parts: Parts | None) -> dict[str, Any]:
-        """Keep how a model's bytes are served, in place of what was known; gives the record as it is kept."""
+        """Keep how a model's bytes are served, unless that is kept, and whole; gives the record as it is kept."""
+        if (known := self._whole(digest)) is not None:
+            return known
         kept = {**record, "sha256": parts.sha256 if parts else ""}
         with self._ledger.writing() as connection:
             connection.execute(FORMS.delete().where(FORMS.c.digest == digest))
@@ -207,6 +209,14 @@ class Endpoints:
                 )
             )
         return kept
+
+    def _whole(self, digest: str) -> dict[str, Any] | None:
+        """Give the record of a compiled form whose bytes are still those that were kept."""
+        try:
+            self.compiled(digest)
+        except (NotFoundError, ConflictError):
+            return None
+        return self.form(digest)
 
     def form(self, digest: str) -> dict[str, Any] | None:
         """Tell how a model's bytes are served; None where that was never looked at."""

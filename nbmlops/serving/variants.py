@@ -5,7 +5,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from nbmlops.errors import DeployError, StoreError
+from nbmlops.errors import ConflictError, DeployError, StoreError
+from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.endpoints import Endpoints, Parts, Variant
 from nbmlops.project import Project
 from nbmlops.registry.forms import COMPILED as COMPILED_FORM
@@ -90,6 +91,7 @@ def fetched(project: Project, place: Path, variant: Variant) -> Form:
     form = Form.of_record(record) if record else Form("pyfunc")
     if form.kind == COMPILED_FORM:
         parts = ledger.compiled(variant.digest)
+        _check_registered(project, variant, parts)
         (place / COMPILED).write_bytes(parts.compiled)
         if parts.onnx:
             (place / ONNX).write_bytes(parts.onnx)
@@ -99,6 +101,18 @@ def fetched(project: Project, place: Path, variant: Variant) -> Form:
     (place / "copy").mkdir(mode=0o700)
     verified_copy(project, variant.label, into=place / "copy").rename(place / MODEL)
     return form
+
+
+def _check_registered(project: Project, variant: Variant, parts: Parts) -> None:
+    """Hold a compiled form against the event of the version's registration: a tag in MLflow can be changed."""
+    subject = f"model/{variant.label}"
+    events = project.open(Ledger).events(verbs=("register",), subject=subject, outcome="ok", limit=1)
+    told = (events[0].result["digest"], events[0].result.get("sha256")) if events else None
+    if told != (variant.digest, parts.sha256):
+        raise ConflictError(
+            f"{variant.label} is not what was registered: its digest or its compiled form is another one.",
+            f"Find out who changed it: `history {variant.model}`",
+        )
 
 
 def _proven(folder: Path, place: Path, variant: Variant, form: Form, n_processes: int) -> Preflight:

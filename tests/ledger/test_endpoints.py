@@ -118,10 +118,11 @@ def test_a_compiled_form_comes_back_as_it_was_kept(endpoints: Endpoints) -> None
     kept = endpoints.put_form("d1", {"kind": "compiled"}, Parts(b"\x00data\xff"))
     assert endpoints.form("d1") == kept
     assert endpoints.compiled("d1") == Parts(b"\x00data\xff")
-    endpoints.put_form("d1", {"kind": "pyfunc"}, None)
-    assert endpoints.form("d1") == {"kind": "pyfunc", "sha256": ""}
-    with pytest.raises(NotFoundError, match="no compiled form of the model with digest d1"):
-        endpoints.compiled("d1")
+    assert endpoints.put_form("d1", {"kind": "compiled"}, Parts(b"other")) == kept  # the same bytes have one form
+    endpoints.put_form("d2", {"kind": "pyfunc"}, None)
+    assert endpoints.form("d2") == {"kind": "pyfunc", "sha256": ""}
+    with pytest.raises(NotFoundError, match="no compiled form of the model with digest d2"):
+        endpoints.compiled("d2")
     assert endpoints.form("unknown") is None
 
 
@@ -133,6 +134,8 @@ def test_a_compiled_form_that_was_changed_in_the_database_is_refused(
         connection.execute(sa.text("UPDATE nbmlops_forms SET compiled = :other"), {"other": b"evil"})
     with pytest.raises(ConflictError, match="digest d1 is not what was kept"):
         Endpoints(open_ledger()).compiled("d1")
+    Endpoints(open_ledger()).put_form("d1", {"kind": "compiled"}, Parts(b"data"))  # registered again
+    assert Endpoints(open_ledger()).compiled("d1") == Parts(b"data")
 
 
 # ------------------------------------------------------------------------- moves

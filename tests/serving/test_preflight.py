@@ -23,6 +23,7 @@ from nbmlops.registry.verbs import promote, register, rollback
 from nbmlops.serving import keeping, variants
 from nbmlops.serving.instructions import COMPILED, MODEL
 from nbmlops.serving.verbs import deploy, predict, undeploy
+from nbmlops.tracking.mlflow import Tracking
 from nbmlops.validation.verbs import validate
 from tests.serving.conftest import served, servers
 from tests.serving.crowd import until
@@ -132,6 +133,18 @@ def test_a_compiled_form_that_was_changed_in_the_ledger(shop: Project) -> None:
             connection.execute(FORMS.update().where(FORMS.c.digest == digest).values(compiled=before))
     assert "forged" not in served(shop)
     assert not keeping.folder_of(shop, "forged").exists() or servers(shop, "forged") == set()
+
+
+def test_a_digest_in_mlflow_that_leads_to_another_models_form(shop: Project) -> None:
+    client = shop.open(Tracking).client
+    kept = {version: resolved(shop, f"delays/{version}").digest for version in ("1", "3")}
+    client.set_model_version_tag("delays", "3", "nbmlops.digest", kept["1"])
+    try:
+        with pytest.raises(ConflictError, match="delays/3 is not what was registered"):
+            deploy(shop, "delays/3", as_="swapped")
+        assert "swapped" not in served(shop)
+    finally:
+        client.set_model_version_tag("delays", "3", "nbmlops.digest", kept["3"])
 
 
 @pytest.mark.parametrize(
