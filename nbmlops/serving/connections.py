@@ -30,9 +30,14 @@ def _refusal(status: int, message: str, hint: str = "") -> bytes:
 
 
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
-_NO_HTTP = _refusal(400, "This is no HTTP request that can be read.")
-_TOO_LARGE = _refusal(431, f"The request's head is larger than {MAX_HEAD_BYTES // 1024} kB.", "Send fewer headers.")
-_TOO_SLOW = _refusal(408, "The request did not arrive in time.", "Send it faster, or fewer rows.")
+_NO_HTTP, _TOO_SLOW, _TOO_LARGE = 400, 408, 431
+_SAID = {
+    _NO_HTTP: _refusal(_NO_HTTP, "This is no HTTP request that can be read."),
+    _TOO_SLOW: _refusal(_TOO_SLOW, "The request did not arrive in time.", "Send it faster, or fewer rows."),
+    _TOO_LARGE: _refusal(
+        _TOO_LARGE, f"The request's head is larger than {MAX_HEAD_BYTES // 1024} kB.", "Send fewer headers."
+    ),
+}
 
 
 def _without_upgrade(data: bytes) -> bytes:
@@ -111,7 +116,7 @@ class Bounded(HttpToolsProtocol):  # type: ignore[misc]
         if self._is_stuck(before):
             self.transport.abort()
         elif self.began is not None and self.began < before and not self._is_refused:
-            self._refuse(_TOO_SLOW if self._n_bytes or not self._is_head else b"")
+            self._refuse(_TOO_SLOW if self._n_bytes or not self._is_head else None)
 
     def _is_stuck(self, before: float) -> bool:
         """Say whether nothing of an answer was taken since a time."""
@@ -120,14 +125,15 @@ class Bounded(HttpToolsProtocol):  # type: ignore[misc]
             self._unsent, self._unsent_since = unsent, time.monotonic()
         return bool(unsent) and self._unsent_since < before
 
-    def _refuse(self, said: bytes) -> None:
-        """Say no, unless this request has been answered, and close."""
+    def _refuse(self, status: int | None) -> None:
+        """Say no, unless there is nothing to say it to or this request has been answered, and close."""
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
-        if self._may_answer():
-            self.transport.write(said)
-        self.loop.call_later(LINGER_S if said else 0, self.transport.close)
+        if status and self._may_answer():
+            self.transport.write(_SAID[status])
+            self.app.refused(status)
+        self.loop.call_later(LINGER_S if status else 0, self.transport.close)
 
     def _may_answer(self) -> bool:
         """Say whether the next answer on this connection is due to the request that comes in now."""

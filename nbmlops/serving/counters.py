@@ -16,12 +16,14 @@ What can be told apart, and what cannot:
 - Labels that are predicted: the first 64 by name; all others by one of 64 hashes of theirs.
 """
 
+import contextlib
 import fcntl
 import math
 import mmap
 import os
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -42,6 +44,8 @@ SLOTS = 16
 HEADER_BYTES = 4096
 _HEADER = struct.Struct("<16sIIQ")  # magic, layout, slots, size of the file; then the checksum of these
 _CHECKSUM = struct.Struct("<I")
+_REFUSALS_AT = 1024  # in the header's page: the counts by status; a file that was made before they were has zeros here
+FIRST_STATUS, N_STATUSES = 400, 200
 
 LATENCY_LOW_S = 1e-5
 PER_DECADE = 93  # so that 2, 2.5, 5 and 10 times an edge are edges too, within 0.03 %
@@ -404,6 +408,7 @@ class Counters:
     def __init__(self, descriptor: int, mapped: mmap.mmap) -> None:
         self._descriptor = descriptor
         self._view = memoryview(mapped)
+        self._refusals = _refusals(self._view)
         self._tallies: dict[str, Tally] = {}
         self._places = {label: place for place, label in enumerate(_labels(self._view)) if label}
         self._released: list[str] = []
@@ -458,6 +463,10 @@ class Counters:
             self._tallies[label] = Tally(self._slot(self._claimed(label) if place is None else place))
         return self._tallies[label]
 
+    def refused(self, status: int) -> None:
+        """Count a request that was answered with an error, 400 to 599, whether a version was asked or not."""
+        self._refusals[status - FIRST_STATUS] += 1
+
     def release(self, label: str) -> None:
         """Tell that a variant is gone: its counts stay until another needs the place."""
         if self._tallies.pop(label, None):
@@ -508,10 +517,7 @@ def read(path: Path) -> dict[str, Window]:
     FileNotFoundError
         There is none.
     """
-    given = path.read_bytes()
-    if problem := _problem(given):
-        raise StoreError(f"The counters {path.name} cannot be read: {problem}.", "A restarted worker makes it anew.")
-    view = memoryview(given)
+    view = _checked(path)
     slots = (view[begin : begin + SLOT_BYTES] for begin in range(HEADER_BYTES, FILE_BYTES, SLOT_BYTES))
     return {label: _window(slot) for label, slot in zip(_labels(view), slots, strict=True) if label}
 
@@ -533,6 +539,24 @@ def summed(paths: Iterable[Path]) -> dict[str, Window]:
         for label, window in found.items():
             total[label] = total[label].plus(window) if label in total else window
     return total
+
+
+def refusals(paths: Iterable[Path]) -> dict[int, int]:
+    """Read how many requests several workers have refused so far, by status; a file that is gone counts nothing.
+
+    They are of no version, and nothing that a rollout is judged by.
+
+    Raises
+    ------
+    StoreError
+        One of them is no file of counts.
+    """
+    total: Counter[int] = Counter()
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            found = _seen(_refusals(_checked(path)))
+            total.update({FIRST_STATUS + place: count for place, count in found.items()})
+    return dict(sorted(total.items()))
 
 
 def minus(now: Mapping[str, Window], before: Mapping[str, Window]) -> dict[str, Window]:
@@ -574,6 +598,18 @@ def differences(ours: "Sequence[Any] | Array", theirs: "Sequence[Any] | Array") 
     same = near | (left == right) | (np.isnan(left) & np.isnan(right))
     rows = same.reshape(n, -1).all(axis=1) if n else same
     return unmatched + int(n - rows.sum()), float(apart[~same & np.isfinite(apart)].sum())
+
+
+def _checked(path: Path) -> memoryview:
+    """Read all bytes of a file of counts."""
+    given = path.read_bytes()
+    if problem := _problem(given):
+        raise StoreError(f"The counters {path.name} cannot be read: {problem}.", "A restarted worker makes it anew.")
+    return memoryview(given)
+
+
+def _refusals(view: memoryview) -> memoryview:
+    return view[_REFUSALS_AT : _REFUSALS_AT + 8 * N_STATUSES].cast("Q")
 
 
 def _window(slot: memoryview) -> Window:

@@ -67,7 +67,8 @@ class Endpoint(Result):
 
     `status` is ``answers``, ``silent`` (its servers run but do not answer), ``dead``, ``partly`` (a server of several
     is missing), ``behind`` (what is wanted is not served yet), or ``elsewhere`` when another machine serves it.
-    `rollout` tells of the one that goes on, or went on last, in words.
+    `rollout` tells of the one that goes on, or went on last, in words. `refused` counts the requests that its servers
+    have answered with an error, by status.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Endpoint(Result):
     since: str
     pids: tuple[int, ...] = field(default=(), metadata=MACHINE_ONLY)
     trouble: str = ""
+    refused: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def subject(self) -> str:

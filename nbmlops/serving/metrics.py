@@ -21,8 +21,15 @@ _COUNTERS: dict[str, tuple[str, Value]] = {
 }
 
 
-def exposition(endpoint: str, windows: Mapping[str, Window], weights: Mapping[str, float] | None = None) -> str:
+def exposition(
+    endpoint: str,
+    windows: Mapping[str, Window],
+    weights: Mapping[str, float] | None = None,
+    refusals: Mapping[int, int] | None = None,
+) -> str:
     r"""Word all counts of an endpoint, by variant; each family has ``endpoint`` and ``version`` as labels.
+
+    That of refusals has ``code`` in place of the version: most of them are made before a version is asked.
 
     Parameters
     ----------
@@ -32,6 +39,8 @@ def exposition(endpoint: str, windows: Mapping[str, Window], weights: Mapping[st
         What was counted of each variant, of all workers together.
     weights
         Each variant's percent of the traffic, when it is known.
+    refusals
+        How many requests were answered with an error, by its status.
 
     Examples
     --------
@@ -47,6 +56,8 @@ def exposition(endpoint: str, windows: Mapping[str, Window], weights: Mapping[st
     lines += _family(
         "nbmlops_in_flight", "gauge", "Requests begun and not ended.", ((k, w.n_in_flight) for k, w in marked.items())
     )
+    by_code = ((_labels(endpoint=endpoint, code=str(code)), n) for code, n in sorted((refusals or {}).items()))
+    lines += _family("nbmlops_refused_total", "counter", "Requests answered with an error, by its status.", by_code)
     shares = ((_labels(endpoint=endpoint, version=label), share) for label, share in sorted((weights or {}).items()))
     lines += _family("nbmlops_weight_percent", "gauge", "Share of the traffic.", shares)
     lines += _family("nbmlops_predictions_total", "counter", "Labels predicted.", _predictions(endpoint, windows))

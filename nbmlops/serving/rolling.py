@@ -12,7 +12,7 @@ from nbmlops.ledger.endpoints import CHALLENGER, CHAMPION, SHADOW, Endpoints, Va
 from nbmlops.ledger.events import Draft
 from nbmlops.project import Project
 from nbmlops.scrub import scrub
-from nbmlops.serving.counters import Window, summed
+from nbmlops.serving.counters import Window, refusals, summed
 from nbmlops.serving.instructions import COUNTERS, WORKERS
 from nbmlops.serving.keeping import folder_of
 from nbmlops.serving.rollout import Plan, Rollout, advanced, assessed
@@ -26,6 +26,12 @@ PROMOTE_LOG = "promote.log"
 def counted(project: Project, name: str) -> dict[str, Window]:
     """Give what the servers of an endpoint on this machine have counted, by version."""
     return summed(sorted((folder_of(project, name) / WORKERS).glob(f"*/{COUNTERS}")))
+
+
+def refused(project: Project, name: str) -> dict[str, int]:
+    """Give how many requests the servers of an endpoint on this machine have refused, by status."""
+    found = refusals((folder_of(project, name) / WORKERS).glob(f"*/{COUNTERS}"))
+    return {str(status): count for status, count in found.items()}
 
 
 def begun(

@@ -51,7 +51,8 @@ _AGAIN = (("retry-after", RETRY_S),)
 _BUSY = refused(429, NbmlopsError("Too many requests wait for this endpoint.", "Try again in a second."))._replace(
     headers=_AGAIN
 )
-_GONE = refused(400, UsageError("The connection ended before the body did."))
+GONE = 499  # nginx's status of a caller who has gone; nobody is there to read it
+_GONE = refused(GONE, UsageError("The connection ended before the body did."))
 _STRANGER = refused(
     421,
     UsageError(
@@ -120,10 +121,13 @@ Given = tuple[Variant | None, Answer]  # an answer, and the version that gave it
 class Service:
     """The application of one worker."""
 
-    def __init__(self, live: Live, capture: Capture | None, counted: Callable[[], str]) -> None:
+    def __init__(
+        self, live: Live, capture: Capture | None, counted: Callable[[], str], refused: Callable[[int], None]
+    ) -> None:
         self.live = live
         self.capture = capture
         self.is_ending = False
+        self.refused = refused  # counts an answer that is an error, by its status
         self._counted = counted  # the endpoint's metrics, over all its workers
         self._n_open = self._n_bytes = 0  # requests that wait, and bytes of bodies that come in or wait
         self._n_shadowed = 0
@@ -132,6 +136,8 @@ class Service:
         """Answer one request."""
         asked = head(scope)
         variant, given = await self._given(asked, receive)
+        if given.status >= 400 and given.status != GONE:
+            self.refused(given.status)
         headers = [
             _TYPES.get(given.content_type) or (b"content-type", given.content_type.encode()),
             (b"content-length", b"%d" % len(given.body)),

@@ -482,7 +482,7 @@ def _running(project: Project, wanted: "Wanted") -> list[int]:
 
 
 def _endpoint(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> Endpoint:
-    from nbmlops.serving import deploying
+    from nbmlops.serving import deploying, rolling
 
     status, pids = _status(project, wanted, found)
     return Endpoint(
@@ -497,6 +497,7 @@ def _endpoint(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> E
         since=wanted.since,
         pids=tuple(pids),
         trouble=found.get("trouble", ""),
+        refused=rolling.refused(project, wanted.name),
     )
 
 

@@ -29,7 +29,7 @@ from nbmlops.serving.capture.columns import key_of
 from nbmlops.serving.capture.settings import CaptureSettings
 from nbmlops.serving.capture.writing import Capture
 from nbmlops.serving.connections import Bounded, end_slow_ones
-from nbmlops.serving.counters import Counters, summed
+from nbmlops.serving.counters import Counters, refusals, summed
 from nbmlops.serving.instructions import COUNTERS, DOOR, FACTS, FILE, WORKERS, Instructions, Ready, ServedVariant
 from nbmlops.serving.routing import Router
 from nbmlops.serving.scored import loaded
@@ -67,7 +67,8 @@ class Worker:
         self._port = 0
         self._trouble = ""
         instructions = self._read()
-        self._service = Service(self._loaded(instructions, {}), _capture(instructions), self._counted)
+        live, capture = self._loaded(instructions, {}), _capture(instructions)
+        self._service = Service(live, capture, self._counted, self._counters.refused)
 
     def _read(self) -> Instructions:
         self._seen = _stamp()
@@ -196,8 +197,8 @@ class Worker:
     def _counted(self) -> str:
         instructions = self._service.live.instructions
         weights = {each.label: each.weight for each in instructions.variants}
-        windows = summed(Path(WORKERS).glob(f"*/{COUNTERS}"))
-        return metrics.exposition(instructions.endpoint, windows, weights)
+        paths = list(Path(WORKERS).glob(f"*/{COUNTERS}"))
+        return metrics.exposition(instructions.endpoint, summed(paths), weights, refusals(paths))
 
 
 def _stamp() -> tuple[int, int]:

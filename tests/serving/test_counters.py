@@ -32,6 +32,7 @@ from nbmlops.serving.counters import (
     number_bin,
     number_bins,
     read,
+    refusals,
     summed,
 )
 
@@ -329,6 +330,19 @@ def test_workers_are_added_up_and_readings_taken_off(tmp_path: Path) -> None:
     assert since["4"].n_requests == 1
     for worker in workers:
         worker.close()
+
+
+def test_refusals_are_counted_by_status_over_workers_and_restarts(tmp_path: Path) -> None:
+    for number, status in ((0, 429), (1, 429), (1, 401), (0, 599), (0, 400)):  # each time opened anew
+        worker = Counters.open(tmp_path / f"counters-{number}")
+        worker.refused(status)
+        worker.close()
+    paths = [tmp_path / f"counters-{number}" for number in range(3)]  # the last was never made
+    assert refusals(paths) == {400: 1, 401: 1, 429: 2, 599: 1}
+    assert summed(paths) == {}
+    (tmp_path / "counters-2").write_bytes(b"something else")
+    with pytest.raises(StoreError, match="cannot be read"):
+        refusals(paths)
 
 
 def test_counts_that_began_anew_are_taken_as_they_are() -> None:

@@ -25,7 +25,20 @@ from nbmlops.registry.loader import verified_copy
 from nbmlops.serving.endpoints import Deployment
 from nbmlops.serving.protocols.arrow import STREAM, stream
 from nbmlops.serving.verbs import deploy
-from tests.serving.raw_http import JSON, Reply, asked, connected, deployed, heard, judged, port_of, reply, request
+from tests.serving.conftest import served
+from tests.serving.raw_http import (
+    JSON,
+    Reply,
+    asked,
+    connected,
+    deployed,
+    heard,
+    judged,
+    port_of,
+    replies,
+    reply,
+    request,
+)
 
 COLUMNS = ["delay", "carrier", "day"]
 PARQUET = "application/vnd.apache.parquet"
@@ -217,6 +230,41 @@ def test_metrics_count_what_was_asked(compiled: int) -> None:
     assert (counted("requests") - before[0], counted("refusals") - before[1]) == (5, 1)
 
 
+def refusals(port: int) -> Counter[int]:
+    """Requests that were refused so far, by status."""
+    text = asked(port, "/metrics").body.decode()
+    found = re.findall(r'^nbmlops_refused_total{endpoint="\w+",code="(\d+)"} (\d+)$', text, re.MULTILINE)
+    return Counter({int(code): int(count) for code, count in found})
+
+
+def test_what_is_refused_before_a_version_is_asked_is_counted_by_status(compiled: int, shop: Project) -> None:
+    def of_version() -> list[str]:
+        text = asked(compiled, "/metrics").body.decode()
+        return re.findall(r"^nbmlops_(?:requests|errors)_total.*$", text, re.MULTILINE)
+
+    before, of_version_before = refusals(compiled), of_version()
+    large = f"Content-Length: {10**9}\r\n"
+    contents = [
+        (request("/nowhere"), 404),
+        (request("/invocations"), 405),
+        (request(method="POST", headers=large), 413),
+        (request(body=row(0)).replace(b"localhost", b"models.example.com"), 421),
+        (request("/ping", headers=f"X: {'y' * 600_000}\r\n"), 431),
+        (b"no HTTP\r\n\r\n", 400),
+        (request(body=b"{"), 400),
+    ]
+    for content, status in contents:
+        [answer] = replies(compiled, content)
+        assert judged(answer) == status
+    assert refusals(compiled) - before == Counter([status for _, status in contents])
+    assert of_version() == of_version_before
+    with connected(compiled) as cut:  # nobody is there to be refused
+        cut.sendall(request(body=row(0))[:-10])
+    assert asked(compiled, body=row(0)).status == 200
+    assert (refusals(compiled) - before).total() == len(contents)
+    assert served(shop)["compiled"].refused["431"] >= 1
+
+
 def row(number: int, carrier: str = "UA") -> bytes:
     return json.dumps({"dataframe_split": {"columns": COLUMNS, "data": [[number / 7 - 4, carrier, 2]]}}).encode()
 
@@ -280,16 +328,18 @@ def test_at_once_from_a_model_of_its_own_process_each_get_their_own_answer(forei
 
 
 def test_more_than_may_wait_are_told_to_come_again(foreign: int) -> None:
+    before = refusals(foreign)
     given = crowd(foreign, [x(-4.0)] * 40, 40)
     statuses = Counter(judged(answer) for answer in given)
     assert statuses.keys() == {200, 429}
     assert statuses[200] >= 8
     assert {answer.headers.get("retry-after") for answer in given if answer.status == 429} == {"1"}
+    assert refusals(foreign) - before == Counter({429: statuses[429]})
     assert asked(foreign, body=x(1.0)).json == {"predictions": [1.0]}
 
 
 def test_who_waits_too_long_is_told_so(foreign: int) -> None:
-    began = time.monotonic()
+    before, began = refusals(foreign), time.monotonic()
     given = crowd(foreign, [x(*[-4.0] * (1 + i)) for i in range(8)] * 2, 8)
     assert {answer.status for answer in given} <= {200, 504}
     for answer in given:
@@ -297,6 +347,7 @@ def test_who_waits_too_long_is_told_so(foreign: int) -> None:
             assert answer.headers["retry-after"] == "1"
             assert "No answer within 2 s" in answer.json["error"]["message"]
     assert time.monotonic() - began < 10
+    assert refusals(foreign) - before == Counter(answer.status for answer in given if answer.status == 504)
 
 
 # ------------------------------------------------------------------------------------------------------ token and TLS
@@ -335,6 +386,8 @@ def test_a_token_is_asked_for_everywhere_but_on_health_paths(guarded: tuple[Depl
                            ("/version", None), ("/v2", None), ("/v2/models/delays", None)]:  # fmt: skip
             [answer] = over_tls(guarded, request(path, body, headers=headers))
             assert (judged(answer), answer.headers["www-authenticate"]) == (401, "Bearer")
+    text = over_tls(guarded, request("/metrics", headers=right))[0].body.decode()
+    assert f'nbmlops_refused_total{{endpoint="guarded",code="401"}} {7 * len(wrong)}' in text
     given = over_tls(
         guarded, *(request(p) for p in ("/ping", "/health", "/ready", "/v2/health/live", "/v2/health/ready"))
     )

@@ -54,6 +54,15 @@ def test_what_was_counted_is_exposed(tmp_path: Path) -> None:
     assert found[key("nbmlops_predictions_total", value="late")] == 2
 
 
+def test_refusals_are_exposed_by_status() -> None:
+    found = parsed(exposition("delays", {}, refusals={429: 7, 401: 1}))
+    name = "nbmlops_refused_total"
+    assert found == {
+        (name, frozenset({("endpoint", "delays"), ("code", "401")})): 1,
+        (name, frozenset({("endpoint", "delays"), ("code", "429")})): 7,
+    }
+
+
 def test_buckets_rise_to_the_count_at_round_bounds() -> None:
     latencies = {latency_bin(0.0101): 1, latency_bin(0.0099): 2, latency_bin(60.0): 4}
     found = parsed(exposition("delays", {"3": Window(n_requests=7, latencies=latencies)}))
