@@ -1,4 +1,4 @@
-"""The agent as a process of this machine: whether one runs, how it is started and stopped; not what it does."""
+"""Processes of ours that outlive the one that starts them; and the agent as one: whether it runs, its start and end."""
 
 import contextlib
 import fcntl
@@ -31,7 +31,7 @@ OF_A_KERNEL = (  # which a kernel sets for what it shows: an agent shows nothing
     *("CLICOLOR", "FORCE_COLOR", "PAGER", "GIT_PAGER", "MPLBACKEND", "JPY_", "PYDEVD_USE_FRAME_EVAL"),
 )
 
-_children: list[subprocess.Popen[bytes]] = []  # agents that this process started: only it can reap them
+_children: list[subprocess.Popen[bytes]] = []  # what this process started: only it can reap them
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def living(root: Path) -> Living | None:
     """Find the agent of a project: it holds the lock as long as it lives, however it ends."""
-    for child in _children:
-        child.poll()
+    reap()
     path = root / STATE / LOCK
     try:
         with path.open("rb") as file:
@@ -81,23 +80,32 @@ def start(project: Project) -> None:
 
 
 def spawn(project: Project, module: str, words: Sequence[str], log_name: str) -> None:
-    """Start a process of ours in a project; it outlives this one and inherits none of its descriptors.
+    """Start a process of ours in a project's root; its output goes to a file of the project's state."""
+    detached(module, words, project.root, project.state(log_name))
+
+
+def detached(module: str, words: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a process of ours that outlives this one, and inherits neither its descriptors nor what is of its run.
 
     Parameters
     ----------
-    project
-        Its root is the process's working folder.
     module, words
         What is run, and its arguments.
-    log_name
-        The file in the project's state to which its output is appended.
+    folder
+        Its working folder.
+    log
+        The file to which its output is appended.
+
+    Raises
+    ------
+    StoreError
+        It cannot be started.
     """
-    log = project.state(log_name)
     try:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, *words],
-                cwd=project.root,
+                cwd=folder,
                 env=own_environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -106,8 +114,21 @@ def spawn(project: Project, module: str, words: Sequence[str], log_name: str) ->
                 start_new_session=True,
             )
     except OSError as exc:
-        raise StoreError(f"{module} cannot be started: {exc.strerror}.", f"Look at {log}.") from exc
+        raise StoreError(f"{module} cannot be started in {folder}: {exc.strerror}.", "Check the disk.") from exc
     _children.append(process)
+    return process
+
+
+def reap() -> None:
+    """Look at the processes that this one has started: those that have ended are zombies until somebody does."""
+    for child in _children[:]:
+        if child.poll() is not None:
+            _forget(child)
+
+
+def _forget(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ValueError):  # another thread was first
+        _children.remove(child)
 
 
 def started(project: Project) -> Living:
@@ -160,7 +181,7 @@ def _reap(pid: int, deadline: float) -> None:
     for child in [each for each in _children if each.pid == pid]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(max(0.0, deadline - time.monotonic()))
-            _children.remove(child)
+            _forget(child)
 
 
 @contextlib.contextmanager

@@ -97,6 +97,12 @@ class Parts(NamedTuple):
         return hashlib.sha256(self.compiled + (self.onnx or b"")).hexdigest()
 
 
+def weighted(variant: Variant, weight: float) -> Variant:
+    """Give a version a share; a shadow that gets one answers, so it is a shadow no more."""
+    role = CHALLENGER if variant.role == SHADOW and weight else variant.role
+    return replace(variant, weight=weight, role=role)
+
+
 def alone(wanted: Wanted, rollout: Mapping[str, Any]) -> Wanted:
     """Have an endpoint's champion answer alone, with what became of its rollout."""
     return replace(wanted, variants=(replace(wanted.champion, weight=100.0),), rollout=rollout)

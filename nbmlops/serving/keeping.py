@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nbmlops import background
 from nbmlops.errors import DeployError, StoreError
 from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.project import Project
@@ -175,7 +176,7 @@ def _worker(folder: Path, wanted: Wanted, number: int) -> Ready:
     if found := processes.living(own):
         return found
     already = processes.size(log)
-    process = processes.start(processes.WORKER, [str(folder), str(number)], log)
+    process = background.detached(processes.WORKER, [str(folder), str(number)], folder, log)
     return processes.ready(process, own, f"A server of {wanted.name}", log, already)
 
 

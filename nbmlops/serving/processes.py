@@ -4,14 +4,14 @@ import contextlib
 import fcntl
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from nbmlops import background
 from nbmlops.errors import DeployError, StoreError
 from nbmlops.project import STATE
 from nbmlops.scrub import scrub_text
@@ -24,8 +24,6 @@ STOP_TIMEOUT_S = 40.0  # longer than a server takes to finish the requests it ha
 LOOK_S = 0.01
 LAST_LINES = 8
 
-_children: list[subprocess.Popen[bytes]] = []  # servers that this process started: only it can reap them
-
 
 @dataclass(frozen=True)
 class Running:
@@ -35,31 +33,6 @@ class Running:
     pid_started: float
     module: str
     folder: str
-
-
-def start(module: str, words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a process that outlives us and inherits nothing of ours; its output is appended to a log.
-
-    Raises
-    ------
-    StoreError
-        It cannot be started.
-    """
-    try:
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, *words],
-                cwd=log.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                close_fds=True,
-                start_new_session=True,
-            )
-    except OSError as exc:
-        raise StoreError(f"No server can be started in {log.parent}: {exc.strerror}.", "Check the disk.") from exc
-    _children.append(process)
-    return process
 
 
 def ready(process: subprocess.Popen[bytes], folder: Path, what: str, log: Path, already: int) -> Ready:
@@ -106,9 +79,7 @@ def is_alive(pid: int, pid_started: float) -> bool:
     except psutil.NoSuchProcess:
         runs = False
     if not runs:
-        for child in _children[:]:
-            if child.poll() is not None:  # one of ours that has ended is a zombie until somebody looks
-                _children.remove(child)
+        background.reap()
     return runs
 
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from nbmlops import background
 from nbmlops.errors import ConflictError, DeployError, StoreError
 from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.endpoints import Endpoints, Parts, Variant
@@ -119,7 +120,7 @@ def _proven(folder: Path, place: Path, variant: Variant, form: Form, n_processes
     log = folder / LOG
     if form.kind == COMPILED_FORM:
         already = processes.size(log)
-        process = processes.start(processes.PREFLIGHT, [str(place)], log)
+        process = background.detached(processes.PREFLIGHT, [str(place)], folder, log)
         if process.wait(processes.START_TIMEOUT_S) or not (place / PREFLIGHT).exists():
             raise DeployError(f"{variant.label} failed its preflight: {processes.said(log, already)}", f"Read {log}")
         return Preflight.read(place)
@@ -135,7 +136,7 @@ def start_model(folder: Path, place: Path, label: str, n_processes: int) -> None
     """Start the processes of a model that is not compiled, and wait until they answer."""
     log = folder / LOG
     already = processes.size(log)
-    process = processes.start(processes.MODEL_PROCESS, [str(place), str(n_processes)], log)
+    process = background.detached(processes.MODEL_PROCESS, [str(place), str(n_processes)], folder, log)
     processes.ready(process, place, f"The model process of {label}", log, already)
 
 

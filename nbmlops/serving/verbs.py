@@ -420,11 +420,13 @@ def _percent(version: str, value: Any) -> float:
 
 
 def _with_weights(wanted: "Wanted", shares: Mapping[str, float]) -> "Wanted":
-    variants = tuple(replace(each, weight=shares[each.version]) for each in wanted.variants)
-    over = {**wanted.rollout, "state": "aborted", "reason": "weights were set by hand"}
-    return replace(
-        wanted, variants=variants, rollout=over if wanted.rollout.get("state") == "running" else wanted.rollout
-    )
+    from nbmlops.ledger.endpoints import weighted
+
+    rollout = wanted.rollout
+    if rollout.get("state") == "running":
+        rollout = {**rollout, "state": "aborted", "reason": "weights were set by hand"}
+    variants = tuple(weighted(each, shares[each.version]) for each in wanted.variants)
+    return replace(wanted, variants=variants, rollout=rollout)
 
 
 def _check_scorable(frame: "pd.DataFrame", output: str | None) -> None:

@@ -193,3 +193,14 @@ def test_names_and_ports_that_cannot_be_are_refused(shop: Project) -> None:
         deploy(shop, "delays/1", port=70_000)
     with pytest.raises(NotFoundError):
         deploy(shop, "delays/99")
+
+
+def test_a_server_has_nothing_of_the_run_that_deployed_it(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NBMLOPS_PARAMETER_token", "NBMLOPS_RUN", "NBMLOPS_FENCE_OF_ANOTHER"):
+        monkeypatch.setenv(name, "s3cr3t-0815")
+    deploy(shop, "delays/1", as_="discreet")
+    try:
+        (pid,) = servers(shop, "discreet")
+        assert b"s3cr3t-0815" not in Path(f"/proc/{pid}/environ").read_bytes()
+    finally:
+        undeploy(shop, "discreet")

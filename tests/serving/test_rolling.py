@@ -87,6 +87,16 @@ def test_other_ways_to_all_requests(shop: Project, how: dict[str, Any]) -> None:
     assert served(shop)["way"].version == "3"
 
 
+def test_a_shadow_that_gets_a_weight_by_hand_answers_and_is_a_shadow_no_more(shop: Project) -> None:
+    deploy(shop, "delays/1", as_="dusk")
+    deploy(shop, "delays/3", as_="dusk", shadow=True, bake="1h")
+    traffic(shop, "dusk", {"3": "40"})
+    assert {each.version: (each.role, each.weight) for each in served(shop)["dusk"].traffic} == {
+        "1": ("champion", 60.0),
+        "3": ("challenger", 40.0),
+    }
+
+
 def test_a_shadow_answers_nobody_and_is_compared(shop: Project) -> None:
     url = deploy(shop, "delays/1", as_="shade").url
     with crowd(url, DELAYS) as them:
