@@ -33,6 +33,7 @@ from nbmlops.serving.instructions import (
     Ready,
     ServedVariant,
 )
+from nbmlops.serving.log import bound
 from nbmlops.serving.policy import limits_of
 from nbmlops.serving.wire import socket_name
 from nbmlops.tracking.journal import crash_point
@@ -175,6 +176,7 @@ def _worker(folder: Path, wanted: Wanted, number: int) -> Ready:
     own.mkdir(parents=True, exist_ok=True, mode=0o700)
     if found := processes.living(own):
         return found
+    bound(log)
     already = processes.size(log)
     process = background.detached(processes.WORKER, [str(folder), str(number)], folder, log)
     return processes.ready(process, own, f"A server of {wanted.name}", log, already)

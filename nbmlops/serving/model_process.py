@@ -27,11 +27,13 @@ import psutil
 from nbmlops.registry.forms import Form
 from nbmlops.serving import preflight
 from nbmlops.serving.endpoints import Check
-from nbmlops.serving.instructions import FACTS, MODEL, Ready
+from nbmlops.serving.instructions import FACTS, LOG, MODEL, Ready
+from nbmlops.serving.log import Output
 from nbmlops.serving.protocols.refusals import Answer, refused
 from nbmlops.serving.pyfunc import FAILED, JSON, Asked, answer, answers, rows_stand_alone
 from nbmlops.serving.wire import FRAME, GOING, REPLY, socket_name
 
+LOG_FILE = Path("..", "..", LOG)  # the endpoint's, two folders above the version's
 LOOK_S = 0.5
 LAST_CALL_S = 0.2
 HUNG_S = 45  # in which a batch is answered: nobody waits so long for it, and another process may do better
@@ -133,8 +135,10 @@ def _be_child(model: Any, listener: socket.socket, parent: int, *, is_batchable:
 
 async def _look(is_over: asyncio.Event, parent: int) -> None:
     """End where the folder is gone, or another parent has taken the place of ours, which has died."""
+    output = Output(LOG_FILE)
     while not is_over.is_set():
         await asyncio.sleep(LOOK_S)
+        output.follow()
         ready = Ready.read(Path()) if Path(FACTS).exists() else None
         if not Path(FACTS).exists() or (os.getppid() != parent and ready and ready.pid != parent):
             is_over.set()
@@ -159,8 +163,10 @@ class Parent:
         self._fork_missing()
         ready = Ready(os.getpid(), psutil.Process().create_time(), 0, 0)
         ready.write(Path())
+        output = Output(LOG_FILE)
         while self._children or not self._is_ending:
             self._children.pop(self._ended(), None)
+            output.follow()
             if not self._is_wanted():
                 self._end()
             if not self._is_ending:

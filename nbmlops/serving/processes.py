@@ -150,7 +150,8 @@ def _ended(pid: int, pid_started: float, timeout_s: float) -> bool:
 
 def said(log: Path, already: int) -> str:
     """Give the last lines that were logged after the first `already` bytes."""
-    lines = log.read_bytes()[already:].decode(errors="replace").split("\n")
+    begun_anew = already > size(log)  # by one of those that write to it
+    lines = log.read_bytes()[0 if begun_anew else already :].decode(errors="replace").split("\n")
     return scrub_text("\n".join([line for line in lines if line.strip()][-LAST_LINES:])) or "it said nothing."
 
 

@@ -1,8 +1,8 @@
-"""A worker's process: ``python -m nbmlops.serving.worker FOLDER NUMBER``; started by `keeping`, imported by nobody.
+"""A worker's process: ``python -m nbmlops.serving.worker FOLDER NUMBER [VERSION]``; imported by nobody.
 
 It follows the instructions in its endpoint's folder, and loads what they name before it serves it. All workers accept
 from one queue: a new one is handed the socket by one that runs. SIGTERM: it takes no new connection, finishes what it
-has, and ends.
+has, and ends. The first worker of an endpoint begins as the clean process in which a version passes its preflight.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -24,22 +25,25 @@ import uvicorn
 import uvloop
 
 from nbmlops.registry.forms import Form
-from nbmlops.serving import metrics
+from nbmlops.serving import metrics, preflight
 from nbmlops.serving.capture.columns import key_of
 from nbmlops.serving.capture.settings import CaptureSettings
 from nbmlops.serving.capture.writing import Capture
 from nbmlops.serving.connections import Bounded, end_slow_ones
 from nbmlops.serving.counters import Counters, refusals, summed
-from nbmlops.serving.instructions import COUNTERS, DOOR, FACTS, FILE, WORKERS, Instructions, Ready, ServedVariant
+from nbmlops.serving.instructions import COUNTERS, DOOR, FACTS, FILE, LOG, WORKERS, Instructions, Ready, ServedVariant
+from nbmlops.serving.log import Output, bound
 from nbmlops.serving.routing import Router
 from nbmlops.serving.scored import loaded
 from nbmlops.serving.service import Live, Service, Variant
 
 GARBAGE = (50_000, 20, 100)  # what a request leaves holds no cycles: looking for them often only costs
 LOOK_S = 0.1
+NEWBORN_S, NEWBORN_LOOK_S = 20.0, 0.002  # that a first worker waits to be told what to serve
 FLUSH_S = 0.1  # between two writes of what is captured: so much may be lost with a killed worker
 LAST_CALL_S = 0.5  # connections that were accepted when the end came have this long to send their request
 FINISH_S = 30
+LOG_S = 1.0  # between two looks at how large the log is
 KEEP_ALIVE_S = 75
 BACKLOG = 1024
 DATATYPES = {  # of MLflow's signatures
@@ -117,6 +121,7 @@ class Worker:
             loop.create_task(self._follow(ended)),
             loop.create_task(self._flush()),
             loop.create_task(self._expire()),
+            loop.create_task(_keep_log()),
             loop.create_task(end_slow_ones(server.server_state.connections, self._longest_s)),
         ]
         self._say_ready()
@@ -199,6 +204,16 @@ class Worker:
         weights = {each.label: each.weight for each in instructions.variants}
         paths = list(Path(WORKERS).glob(f"*/{COUNTERS}"))
         return metrics.exposition(instructions.endpoint, summed(paths), weights, refusals(paths))
+
+
+async def _keep_log() -> None:
+    """Bound the endpoint's log, and write to the one that is there."""
+    log = Path(LOG)
+    output = Output(log)
+    while True:
+        bound(log)
+        output.follow()
+        await asyncio.sleep(LOG_S)
 
 
 def _stamp() -> tuple[int, int]:
@@ -321,10 +336,26 @@ def open_door(listener: socket.socket, door: Path) -> Callable[[], None]:
     return close
 
 
-def main(folder: str, number: int) -> None:
-    """Serve as the instructions in a folder say."""
+def newborn(number: int, version: Path) -> bool:
+    """Put a version to proof, then wait to be told to serve it; say whether that was so."""
+    starter, deadline = os.getppid(), time.monotonic() + NEWBORN_S
+    me = psutil.Process()
+    Ready(me.pid, me.create_time(), port=0, revision=0).write(Path(WORKERS, str(number)))
+    if not preflight.made(version).passed:
+        return False
+    while not Path(FILE).exists():
+        if os.getppid() != starter or time.monotonic() > deadline:
+            return False
+        time.sleep(NEWBORN_LOOK_S)
+    return True
+
+
+def main(folder: str, number: int, version: str = "") -> None:
+    """Serve as the instructions in a folder say; before there are any, the first worker proves a version."""
     os.chdir(folder)
     gc.set_threshold(*GARBAGE)
+    if version and not newborn(number, Path(version)):
+        return
 
     async def serve() -> None:
         await Worker(number).serve()
@@ -333,4 +364,4 @@ def main(folder: str, number: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
