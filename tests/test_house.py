@@ -11,6 +11,7 @@ from nbmlops.vocabulary import VERBS
 ROOT = Path(__file__).parents[1]
 HEAVY = ("mlflow", "pandas", "sklearn", "numpy", "scipy", "papermill", "nbformat", "pyarrow", "sqlalchemy")
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+OF_NO_WORKER = ("mlflow", "pandas", "sklearn", "scipy", "sqlalchemy", "pydantic", "onnx", "onnxruntime", "pyarrow")
 OURS = ("nbmlops", "tests", "tools", "labextension", "example_notebooks", "docs")
 # Spelled so that this file does not name them itself.
 REGISTRIES = re.compile(
@@ -33,14 +34,14 @@ def test_every_part_of_the_package_stands_in_the_contract() -> None:
     assert not missing, f"Give {missing} a place in [[tool.importlinter.contracts]] of pyproject.toml"
 
 
-def _what_loads_heavy(modules: list[str]) -> list[str]:
+def _what_loads_heavy(modules: list[str], what: tuple[str, ...] = HEAVY) -> list[str]:
     """Import modules one by one in a fresh process; tell which of them first brought something heavy."""
     code = f"""
 import importlib, sys
 known = set()
 for module in {modules!r}:
     importlib.import_module(module)
-    new = {{heavy for heavy in {HEAVY!r} if heavy in sys.modules}} - known
+    new = {{heavy for heavy in {what!r} if heavy in sys.modules}} - known
     known |= new
     if new:
         print(module, "loads", ", ".join(sorted(new)))
@@ -62,6 +63,12 @@ def test_verbs_and_their_nouns_load_nothing_heavy() -> None:
 def test_help_and_completion_load_nothing_heavy() -> None:
     surfaces = ("cli", "overview", "parse", "complete", "magic", "show", "python")
     assert _what_loads_heavy([f"nbmlops.surfaces.{name}" for name in surfaces]) == []
+
+
+def test_the_servers_of_an_endpoint_load_nothing_heavy() -> None:
+    """That of a compiled model never does; the processes of another one load MLflow when they are at work."""
+    servers = ("worker", "preflight", "model_process", "standalone")
+    assert _what_loads_heavy([f"nbmlops.serving.{name}" for name in servers], OF_NO_WORKER) == []
 
 
 def test_loading_the_extension_adds_few_modules() -> None:
