@@ -37,6 +37,7 @@ LOG_FILE = Path("..", "..", LOG)  # the endpoint's, two folders above the versio
 LOOK_S = 0.5
 LAST_CALL_S = 0.2
 HUNG_S = 45  # in which a batch is answered: nobody waits so long for it, and another process may do better
+STOPPED_S = 3.0  # that a child may be stopped, before another answers what it was asked
 PROOF_S = 120
 QUICK_S, MOST_QUICK = 1.0, 5  # a child that dies again and again is forked anew once in that time, beyond so often
 
@@ -155,6 +156,7 @@ class Parent:
         self._listeners = [_listening(child) for child in range(n_children)]
         self._children: dict[int, int] = {}
         self._forked: dict[int, list[float]] = {}
+        self._stopped: dict[int, float] = {}  # children that somebody has stopped, and since when
         self._is_ending = False
 
     def run(self) -> None:
@@ -166,6 +168,7 @@ class Parent:
         output = Output(LOG_FILE)
         while self._children or not self._is_ending:
             self._children.pop(self._ended(), None)
+            self._kill_stopped()
             output.follow()
             if not self._is_wanted():
                 self._end()
@@ -186,6 +189,15 @@ class Parent:
                     return pid
             time.sleep(0.01)
         return 0
+
+    def _kill_stopped(self) -> None:
+        """End children that are stopped: they would hold up for ever what they were asked, and their own end."""
+        now = time.monotonic()
+        stopped = [pid for pid in self._children if psutil.Process(pid).status() == psutil.STATUS_STOPPED]
+        self._stopped = {pid: self._stopped.get(pid, now) for pid in stopped}
+        for pid, since in self._stopped.items():
+            if now - since > STOPPED_S:
+                os.kill(pid, signal.SIGKILL)
 
     def _fork_missing(self) -> None:
         for child in sorted(set(range(len(self._listeners))) - set(self._children.values())):
