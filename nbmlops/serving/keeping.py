@@ -93,8 +93,9 @@ def _made_so(project: Project, folder: Path, wanted: Wanted) -> Found:
     told = _instructions(project, folder, wanted, served)
     _tell(folder, told)
     crash_point("endpoint-told")
-    workers = [_worker(folder, wanted, number) for number in range(wanted.workers)]
-    _follow(folder, wanted)
+    for number in range(wanted.workers):
+        _worker(folder, wanted, number)
+    workers = _following(folder, wanted)
     _retire(folder, wanted)
     return Found(
         port=workers[0].port,
@@ -170,32 +171,38 @@ def _last_port(folder: Path) -> int:
     return next((each.port for each in told if each), 0)
 
 
-def _worker(folder: Path, wanted: Wanted, number: int) -> Ready:
-    """Find a worker, or start it."""
+def _worker(folder: Path, wanted: Wanted, number: int) -> None:
+    """Start a worker, unless it lives."""
     own, log = folder / WORKERS / str(number), folder / LOG
     own.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if found := processes.living(own):
-        return found
+    if processes.living(own):
+        return
     bound(log)
     already = processes.size(log)
     process = background.detached(processes.WORKER, [str(folder), str(number)], folder, log)
-    return processes.ready(process, own, f"A server of {wanted.name}", log, already)
+    processes.ready(process, own, f"A server of {wanted.name}", log, already)
 
 
-def _follow(folder: Path, wanted: Wanted) -> None:
-    """Wait until every worker does what it is told; end those that are too many."""
+def _following(folder: Path, wanted: Wanted) -> list[Ready]:
+    """Wait until every worker does what it is told, and end those that are too many; give those that are wanted."""
     deadline = time.monotonic() + FOLLOW_S
-    for own in sorted((folder / WORKERS).glob("*")):
+    for own in (folder / WORKERS).glob("*"):
         if int(own.name) >= wanted.workers:
             stop_worker(own)
-            continue
-        while (found := processes.living(own)) and found.revision != wanted.revision:
-            if found.trouble:
-                trouble = f"A server of {wanted.name} cannot serve this: {found.trouble}"
-                raise DeployError(trouble, f"Read {folder / LOG}")
-            if time.monotonic() > deadline:
-                raise DeployError(f"A server of {wanted.name} does not follow.", f"Read {folder / LOG}")
-            time.sleep(LOOK_S)
+    return [_follower(folder, wanted, number, deadline) for number in range(wanted.workers)]
+
+
+def _follower(folder: Path, wanted: Wanted, number: int, deadline: float) -> Ready:
+    while found := processes.living(folder / WORKERS / str(number)):
+        if found.revision == wanted.revision:
+            return found
+        if found.trouble:
+            trouble = f"A server of {wanted.name} cannot serve this: {found.trouble}"
+            raise DeployError(trouble, f"Read {folder / LOG}")
+        if time.monotonic() > deadline:
+            raise DeployError(f"A server of {wanted.name} does not follow.", f"Read {folder / LOG}")
+        time.sleep(LOOK_S)
+    raise DeployError(f"A server of {wanted.name} has ended: {processes.said(folder / LOG)}", f"Read {folder / LOG}")
 
 
 def stop_worker(own: Path) -> None:

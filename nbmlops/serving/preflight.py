@@ -167,12 +167,12 @@ def _signature(model: Any, form: Form) -> Check:
     return Check("signature", OK, "as registered" if found else "it has none")
 
 
-def main(folder: Path) -> None:
+def made(folder: Path) -> Preflight:
     """Check the compiled model in a folder, and keep what was found beside it."""
-    form = Form.of_record(json.loads((folder / FACTS).read_bytes()))
-    found = of_compiled(folder, form)
+    found = of_compiled(folder, Form.of_record(json.loads((folder / FACTS).read_bytes())))
     found.write(folder)
+    return found
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    made(Path(sys.argv[1]))

@@ -5,7 +5,7 @@ import fcntl
 import os
 import subprocess
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,21 +54,32 @@ def ready(process: subprocess.Popen[bytes], folder: Path, what: str, log: Path, 
     DeployError
         It ended, or said nothing in time; its last lines are in the message. It is gone.
     """
+
+    def told() -> Ready | None:
+        found = Ready.read(folder)
+        return found if found and found.pid == process.pid else None
+
+    if until(process, lambda: told() is not None) and process.poll() is None and (found := told()):
+        return found
+    raise DeployError(f"{what} did not start: {said(log, already)}", f"Read {log}")
+
+
+def until(process: subprocess.Popen[bytes], is_done: Callable[[], bool]) -> bool:
+    """Wait until a process has done something; one that ends before, or does not do it in time, is gone."""
     deadline = time.monotonic() + START_TIMEOUT_S
     try:
         while time.monotonic() < deadline:
-            ended = process.poll() is not None  # looked at first: one that wrote the file and ended is not ready
-            told = Ready.read(folder)
-            if told and told.pid == process.pid and not ended:
-                return told
-            if ended:
-                raise DeployError(f"{what} did not start: {said(log, already)}", f"Read {log}")
+            has_ended = process.poll() is not None  # looked at first: what it did, it did before
+            if is_done():
+                return True
+            if has_ended:
+                return False
             time.sleep(LOOK_S)
-        raise DeployError(f"{what} was not ready within {START_TIMEOUT_S:.0f} s: {said(log, already)}", f"Read {log}")
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
+        return False
+    finally:
+        if not is_done():
+            process.kill()
+            process.wait()
 
 
 def is_alive(pid: int, pid_started: float) -> bool:
@@ -148,7 +159,7 @@ def _ended(pid: int, pid_started: float, timeout_s: float) -> bool:
     return False
 
 
-def said(log: Path, already: int) -> str:
+def said(log: Path, already: int = 0) -> str:
     """Give the last lines that were logged after the first `already` bytes."""
     begun_anew = already > size(log)  # by one of those that write to it
     lines = log.read_bytes()[0 if begun_anew else already :].decode(errors="replace").split("\n")

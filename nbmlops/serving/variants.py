@@ -14,7 +14,18 @@ from nbmlops.registry.forms import COMPILED as COMPILED_FORM
 from nbmlops.registry.forms import Form
 from nbmlops.registry.manifest import digest_of, manifest_of
 from nbmlops.serving import processes
-from nbmlops.serving.instructions import COMPILED, FACTS, LOG, MODEL, ONNX, PREFLIGHT, VARIANTS, replace_file
+from nbmlops.serving.instructions import (
+    COMPILED,
+    FACTS,
+    FILE,
+    LOG,
+    MODEL,
+    ONNX,
+    PREFLIGHT,
+    VARIANTS,
+    WORKERS,
+    replace_file,
+)
 from nbmlops.serving.preflight import Preflight
 from nbmlops.serving.wire import socket_name
 
@@ -117,18 +128,27 @@ def _check_registered(project: Project, variant: Variant, parts: Parts) -> None:
 
 
 def _proven(folder: Path, place: Path, variant: Variant, form: Form, n_processes: int) -> Preflight:
-    log = folder / LOG
     if form.kind == COMPILED_FORM:
-        already = processes.size(log)
-        process = background.detached(processes.PREFLIGHT, [str(place)], folder, log)
-        if process.wait(processes.START_TIMEOUT_S) or not (place / PREFLIGHT).exists():
-            raise DeployError(f"{variant.label} failed its preflight: {processes.said(log, already)}", f"Read {log}")
-        return Preflight.read(place)
+        return _proven_compiled(folder, place, variant)
     try:
         start_model(folder, place, variant.label, n_processes)
     except DeployError:
         if not (place / PREFLIGHT).exists():
             raise
+    return Preflight.read(place)
+
+
+def _proven_compiled(folder: Path, place: Path, variant: Variant) -> Preflight:
+    """Have a clean process make the checks; where nothing is served yet, it goes on to be the first worker."""
+    log, own = folder / LOG, folder / WORKERS / "0"
+    already = processes.size(log)
+    if (folder / FILE).exists() or processes.living(own):
+        process = background.detached(processes.PREFLIGHT, [str(place)], folder, log)
+    else:
+        own.mkdir(parents=True, exist_ok=True, mode=0o700)
+        process = background.detached(processes.WORKER, [str(folder), "0", str(place)], folder, log)
+    if not processes.until(process, (place / PREFLIGHT).exists):
+        raise DeployError(f"{variant.label} failed its preflight: {processes.said(log, already)}", f"Read {log}")
     return Preflight.read(place)
 
 

@@ -1,5 +1,6 @@
 """A verb as the shell asks for it: result on stdout, progress and errors on stderr, an exit code by cause."""
 
+import atexit
 import contextlib
 import gc
 import os
@@ -22,6 +23,7 @@ GARBAGE = 50_000  # objects between two looks for garbage: of the few that is us
 def here(words: Sequence[str]) -> int:
     """Run one verb in this process."""
     gc.set_threshold(GARBAGE)
+    atexit.register(gc.freeze)  # nor is there anything to look for among all that is there at the end
     signal.signal(signal.SIGTERM, _terminated)
     try:
         return _main(list(words))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from nbmlops.errors import ConflictError, DeployError, NotFoundError, StoreError, UsageError
@@ -21,10 +22,12 @@ from nbmlops.project import Project
 from nbmlops.registry.loader import verified_copy
 from nbmlops.registry.verbs import register
 from nbmlops.serving import processes
-from nbmlops.serving.keeping import lock
+from nbmlops.serving.instructions import VARIANTS
+from nbmlops.serving.keeping import lock, owned
 from nbmlops.serving.verbs import deploy, predict, server_of, traffic, undeploy
 from nbmlops.serving.worker import bind
 from tests.serving.conftest import served, servers
+from tests.serving.crowd import until
 
 
 class Requests(threading.Thread):
@@ -204,3 +207,23 @@ def test_a_server_has_nothing_of_the_run_that_deployed_it(shop: Project, monkeyp
         assert b"s3cr3t-0815" not in Path(f"/proc/{pid}/environ").read_bytes()
     finally:
         undeploy(shop, "discreet")
+
+
+def test_the_first_server_ends_when_the_deploy_that_waits_for_its_proof_is_killed(shop: Project) -> None:
+    code = "import sys; from nbmlops.project import Project; from nbmlops.serving.verbs import deploy\n"
+    code += "deploy(Project(sys.argv[1]), 'delays/1', as_='orphan')"
+    environment = {**os.environ, "NBMLOPS_CRASH_AT": "endpoint-prepared"}
+    done = subprocess.run([sys.executable, "-c", code, str(shop.root)], env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    until(lambda: not servers(shop, "orphan"), 5)
+    assert "orphan" not in served(shop)
+
+
+def test_the_process_that_proves_an_endpoint_s_first_version_goes_on_to_serve_it(shop: Project) -> None:
+    deploy(shop, "delays/1", as_="newborn")
+    try:
+        (pid,) = servers(shop, "newborn")
+        assert f"/{VARIANTS}/1-" in psutil.Process(pid).cmdline()[-1]
+        assert processes.leftovers(shop.root, owned(shop)) == []
+    finally:
+        undeploy(shop, "newborn")
