@@ -38,6 +38,7 @@ HEAD = [
 
 def main(words: list[str]) -> None:
     """Measure what was chosen, print the table, and write it where asked."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a source that changed is compiled once, not at each start
     wanted = [word for word in words if not word.startswith("-")]
     every = [bench for module in MODULES for bench in module.BENCHES]
     chosen = [bench for bench in every if not wanted or any(word in bench.name for word in wanted)]
