@@ -22,6 +22,7 @@ from nbmlops.project import STATE, Project
 MODULE = "nbmlops.agent.loop"
 LOCK, LOG = "agent.lock", "agent.log"
 OFF = "NBMLOPS_AGENT"  # ``off``: no command leaves an agent behind
+DETACHED = "NBMLOPS_DETACHED"  # set for what goes on by itself: what it does is no person's doing
 START_S, STOP_S, LOOK_S = 20.0, 30.0, 0.05
 OF_ONE_RUN = (  # variables that a run has for itself and what it starts: an agent is part of none
     *("NBMLOPS_RUN", "NBMLOPS_RUN_OFFLINE", "NBMLOPS_PARAMETER_", "NBMLOPS_NOTEBOOK", "NBMLOPS_FENCE"),
@@ -106,7 +107,7 @@ def detached(module: str, words: Sequence[str], folder: Path, log: Path) -> subp
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, *words],
                 cwd=folder,
-                env=own_environment(os.environ),
+                env=own_environment(os.environ) | {DETACHED: "on"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

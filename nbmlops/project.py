@@ -239,8 +239,9 @@ class Project:
 
     @property
     def by_human(self) -> bool:
-        """Whether a person sits behind this call: not in CI, nor in a notebook or a step that runs headlessly."""
-        return not any(os.environ.get(name) for name in ("CI", "NBMLOPS_RUN", "NBMLOPS_FENCE", "NBMLOPS_DUE"))
+        """Whether a person sits behind this call: not in CI, in what runs headlessly, nor in what goes on by itself."""
+        of_machines = ("CI", "NBMLOPS_RUN", "NBMLOPS_FENCE", "NBMLOPS_DUE", "NBMLOPS_DETACHED")
+        return not any(os.environ.get(name) for name in of_machines)
 
     def state(self, *parts: str) -> Path:
         """Name a path under the project's state folder, making the folders above it."""

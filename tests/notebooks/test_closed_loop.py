@@ -19,6 +19,7 @@ from nbmlops.errors import NbmlopsError
 from nbmlops.ledger.database import Ledger
 from nbmlops.pipelines import jobs
 from nbmlops.project import Project
+from nbmlops.serving import processes
 from tests.pipelines.test_warm import start_server
 
 EXAMPLES = Path(__file__).parents[2] / "example_notebooks"
@@ -90,7 +91,7 @@ def test_december_becomes_the_champion_and_the_broken_february_does_not(executed
     store = f"sqlite:///{executed}/.nbmlops/mlflow.db"
     client = mlflow.MlflowClient(store, store)
     aliases = client.get_registered_model("delays").aliases
-    assert {alias: int(version) for alias, version in aliases.items()} == {"champion": 1, "challenger": 2}
+    assert {alias: int(version) for alias, version in aliases.items()} == {"champion": 2, "challenger": 3}
     told = printed(executed)
     assert "drifted" in told
     assert "An approval is a person's answer" in told
@@ -99,14 +100,29 @@ def test_december_becomes_the_champion_and_the_broken_february_does_not(executed
 
 def test_every_hop_is_an_event_of_whom_it_was(executed: Path) -> None:
     with closing(Project(executed).open(Ledger)) as ledger:
-        events = ledger.events(verbs=("register", "validate", "approve", "promote"), limit=100)[::-1]
+        hops = ("register", "validate", "approve", "deploy", "rollout", "promote")
+        events = ledger.events(verbs=hops, limit=100)[::-1]
     told = [(event.verb, event.outcome, event.by_human) for event in events]
     assert ("approve", "ApprovalError", False) in told  # the notebook's own yes, which is a machine's
     assert [each for each in told if each[1] != "ApprovalError"] == [
+        *((verb, "ok", False) for verb in ("register", "validate", "promote", "deploy")),  # September
         ("register", "ok", False),
         ("validate", "ok", False),
         ("approve", "ok", True),
+        ("rollout", "ok", False),
+        ("rollout", "ok", False),
         ("promote", "ok", False),
+        ("deploy", "ok", False),  # which had waited for the end
         ("register", "ok", False),
         ("validate", "GateError", False),
     ]
+
+
+def test_december_was_tried_on_live_requests_before_it_was_champion(executed: Path) -> None:
+    with closing(Project(executed).open(Ledger)) as ledger:
+        rollouts = [event.result for event in ledger.events(verbs=("rollout",))[::-1]]
+        [promotion] = [event for event in ledger.events(verbs=("promote",)) if event.subject == "model/delays/2"]
+    assert [(each["rollout"]["step"], each["rollout"]["state"]) for each in rollouts] == [(1, "running"), (1, "done")]
+    assert all(check["n"] >= 50 for each in rollouts for check in each["verdict"]["checks"])
+    assert promotion.arguments["reason"].startswith("rollout on delays: ")
+    assert processes.running(executed) == []
