@@ -80,6 +80,16 @@ def start(project: Project) -> None:
         spawn(project, MODULE, [str(project.root)], LOG)
 
 
+def called(project: Project) -> str:
+    """Have an agent run where one is wanted, and say so."""
+    if living(project.root):
+        return "runs"
+    if not is_wanted():
+        return "runs nowhere on this machine: start it with `agent`"
+    start(project)
+    return "started"
+
+
 def spawn(project: Project, module: str, words: Sequence[str], log_name: str) -> None:
     """Start a process of ours in a project's root; its output goes to a file of the project's state."""
     detached(module, words, project.root, project.state(log_name))

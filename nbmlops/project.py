@@ -121,6 +121,7 @@ KEYS: dict[str, Any] = {
         }
     },
     "agent": {"port": int, "token": str},
+    "alerts": {"*": {"on": [str], "to": str, "private": bool, "secret": str}},
     "schedules": {"*": {"notebook": str, **_TIMING, "parameters": dict}},
 }
 _WORDS = {
@@ -154,6 +155,7 @@ class Settings:
     pipelines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     schedules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     agent: Mapping[str, Any] = field(default_factory=dict)
+    alerts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     path: Path = Path(FILE)
     text: str = field(default="", repr=False)
 
@@ -316,6 +318,7 @@ def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
         pipelines=content.get("pipelines", {}),
         schedules=content.get("schedules", {}),
         agent=content.get("agent", {}),
+        alerts=content.get("alerts", {}),
         path=path,
         text=text,
     )

@@ -139,6 +139,7 @@ ModelName = Annotated[str, Ref("model name")]
 AliasName = Annotated[str, Ref("alias")]
 EndpointName = Annotated[str, Ref("endpoint")]
 GateName = Annotated[str, Ref("gate")]
+AlertName = Annotated[str, Ref("alert")]
 JobRef = Annotated[str, Ref("job")]
 RunnableRef = Annotated[str, Ref("notebook or pipeline")]
 NotebookPath = Annotated[str, Ref("notebook")]
@@ -294,12 +295,18 @@ def _record(project: Project, name: str, arguments: dict[str, Any], outcome: str
             subject=getattr(result, "subject", "")[:MAX_SUBJECT],
             surface=project.surface,
             by_human=project.by_human,
-            arguments=scrub(plain(arguments)),
+            arguments=scrub(plain(arguments)) | _part_of(),
             outcome=outcome,
             result=scrub(plain(result)),
             seconds=round(seconds, 4),
         )
     )
+
+
+def _part_of() -> dict[str, str]:
+    """Name the attempt at a pipeline's step that this process is, where it is one: its pipeline tells its end, too."""
+    fences = os.environ.get(FENCE, "").split()
+    return {"fence": fences[-1]} if fences else {}
 
 
 def _record_failure(project: Project, name: str, arguments: dict[str, Any], exc: BaseException, seconds: float) -> None:

@@ -50,6 +50,7 @@ VERBS: dict[str, Entry] = {
     "replay": Entry("nbmlops.serving.comparing:replay", "Score a model version on captured requests, and show which answers change.", "read", "deploy"),
     "undeploy": Entry("nbmlops.serving.verbs:undeploy", "Stop an endpoint.", "write", "deploy"),
     "drift": Entry("nbmlops.monitoring.verbs:drift", "Measure how far each column of a table drifted from a reference.", "write", "monitor"),
+    "alert": Entry("nbmlops.monitoring.verbs:alert", "Tell somebody of broken limits, drift and failed jobs; bare: list the alerts.", "write", "monitor"),
     "params": Entry("nbmlops.pipelines.verbs:params", "Show the parameters that a notebook declares.", "read", "pipeline"),
     "run": Entry("nbmlops.pipelines.verbs:run", "Run a notebook or a pipeline headlessly with checked parameters.", "write", "pipeline"),
     "result": Entry("nbmlops.pipelines.telling:result", "Tell results of this notebook to the run or pipeline that it is part of.", "session", "pipeline"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nbmlops.agent.cards import Synced
 from nbmlops.agent.waiting import Rejected, rejected_in
-from nbmlops.errors import NbmlopsError
+from nbmlops.errors import NbmlopsError, StoreError
 from nbmlops.project import Project
 from nbmlops.registry.moving import catch_up
 from nbmlops.scrub import scrub_text
@@ -45,7 +45,8 @@ def delivered(project: Project, *, retry: bool = False) -> Synced:
         _, trouble = _reaped(project)
     if project.exists:
         _, untold = _tried(lambda: [f"{each.model}@{each.alias}" for each in catch_up(project)])
-        trouble = trouble or untold
+        _, unheard = _tried(lambda: _alerted(project))
+        trouble = trouble or untold or unheard
     left = [sync.waiting(folder) for folder in folders(project)]
     return Synced(
         records=sum(each.records for each in done) - len(uploaded),  # which count as records of their own
@@ -67,6 +68,22 @@ def _swept(
     if waiting.records:
         project.notify(f"{counted(waiting.records, 'record')} in {counted(waiting.journals, 'journal')} of {folder}")
     return sync.sweep(folder, stores, progress=progress)
+
+
+def _alerted(project: Project) -> list[str]:
+    """Deliver what alerts are to tell, also what waits for its next attempt.
+
+    Raises
+    ------
+    StoreError
+        Somebody has not taken one; it is tried again.
+    """
+    from nbmlops.monitoring.telling import told
+
+    done = told(project, at_once=True)
+    if untaken := [each for each in done if not each.is_taken]:
+        raise StoreError(f"alert {untaken[0].alert}: {untaken[0].said}")
+    return [each.alert for each in done]
 
 
 def _refused(project: Project) -> tuple[Rejected, ...]:

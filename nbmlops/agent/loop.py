@@ -19,6 +19,7 @@ from pathlib import Path
 
 from nbmlops import background
 from nbmlops.agent import deciding, triggers
+from nbmlops.agent.alerting import Alerting
 from nbmlops.agent.answered import answered
 from nbmlops.agent.launching import Launcher
 from nbmlops.agent.serving import Serving
@@ -26,6 +27,8 @@ from nbmlops.agent.triggers import Measuring
 from nbmlops.agent.upkeep import Upkeep
 from nbmlops.agent.webhooks import Webhooks
 from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError
+from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.events import Draft
 from nbmlops.ledger.schedules import (
     ANSWER,
     CLAIMED,
@@ -270,6 +273,13 @@ class Agent:
         place = (firing.schedule, firing.occasion, firing.fence)
         if ledger.end(*place, state, ended_at=ended_at, exit_code=code, reason=reason):
             self.tell(f"{firing.schedule}: {firing.occasion} is {state}: {reason}")
+            if state == LOST:  # of any other end the run has left its own event
+                self._record_loss(firing, reason)
+
+    def _record_loss(self, firing: Firing, reason: str) -> None:
+        lost = Draft("run", f"job/{firing.job}", self.project.surface, by_human=False, outcome=LOST)
+        about = replace(lost, arguments={"what": firing.schedule}, result={"message": reason})
+        self.project.open(Ledger).append(about)
 
     # -------------------------------------------------------------------- telling
     def say(self, about: str, line: str) -> None:
@@ -329,9 +339,12 @@ def run(project: Project, tell: Callable[[str], object], idle_s: float = float("
                 tell(f"agent of {project.root}, process {os.getpid()}")
                 agent = Agent(Project(project.root, surface=project.surface), Launcher(project), tell=tell)
                 webhooks, serving = Webhooks(agent.project, tell), Serving(Project(project.root), tell)
+                alerting = Alerting(Project(project.root), tell)
                 serving.start()
+                alerting.start()
                 others = (Upkeep(agent.project, tell), webhooks)
-                serve(agent, stop, others, idle_s, is_mine, lambda: serving.is_needed)
+                serve(agent, stop, others, idle_s, is_mine, lambda: serving.is_needed or alerting.is_needed)
+                alerting.close()
                 serving.close()
                 webhooks.close()
                 agent.measuring.close()

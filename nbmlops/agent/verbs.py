@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from nbmlops.agent import ahead
 from nbmlops.agent.cards import (
+    Attention,
     Champion,
     Diagnosis,
     EndpointRow,
@@ -168,6 +169,7 @@ def status(project: Project) -> Status:
     unsent = waiting_of(project)
     scheduled = ahead.ahead_of(project) if states["ledger"] == "answers" else ()
     attention = attention_of(settings, orphans, endpoints, drift, unsent) + ahead.attention_of(project, scheduled)
+    attention += _untold(project) if states["ledger"] == "answers" else ()
     name, root = found.name.value, str(project.root)
     return Status(attention, name, root, active, champions, endpoints, drift, settings, unsent, scheduled)
 
@@ -472,6 +474,12 @@ def _champions(project: Project) -> tuple[Champion, ...]:
 
 def _endpoints(project: Project) -> tuple[EndpointRow, ...]:
     return tuple(EndpointRow(e.name, f"{e.model}/{e.version}", e.url, e.status) for e in _endpoint_rows(project))
+
+
+def _untold(project: Project) -> tuple[Attention, ...]:
+    from nbmlops.agent.alerting import attention_of
+
+    return attention_of(project)
 
 
 def _last_drift(project: Project) -> LastDrift | None:

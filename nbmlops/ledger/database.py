@@ -97,7 +97,7 @@ class Ledger:
         if outcome:
             query = query.where(EVENTS.c.outcome == outcome)
         with self.reading() as connection:
-            return [_event(row) for row in connection.execute(query)]
+            return [event_of(row) for row in connection.execute(query)]
 
     def check_chain(self) -> int:
         """Check every link and this machine's anchor; give the number of events.
@@ -113,7 +113,7 @@ class Ledger:
             nonlocal count
             for row in rows:
                 count += 1
-                yield _event(row)
+                yield event_of(row)
 
         anchor = self._anchor()  # before the events: one that is appended meanwhile is then no loss
         oldest_first = sa.select(EVENTS).order_by(EVENTS.c.seq).execution_options(yield_per=1000)
@@ -264,5 +264,6 @@ def _place(draft: Draft, seq: int, previous: str) -> Event:
     return Event(**fields, hash=Event(**fields, hash="").expected_hash())
 
 
-def _event(row: Any) -> Event:
+def event_of(row: Any) -> Event:
+    """Give a row of the table of events as an event."""
     return Event(**{**row._mapping, "at": datetime.fromisoformat(row.at)})

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, LargeB
 
 from nbmlops.ledger.events import MAX_SUBJECT
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 VERSION_TABLE = "nbmlops_version"
 METADATA = MetaData()
 
@@ -132,4 +132,24 @@ SEEN = Table(  # since when a schedule's clock is heeded, and what its triggers 
     Column("place", String(200), primary_key=True),  # the machine, where a trigger looks at its files
     Column("since_at", String(40), nullable=False),
     Column("seen", JSON),
+)
+
+ALERTS = Table(  # one row for each event that an alert is to tell of
+    "nbmlops_alerts",
+    METADATA,
+    Column("alert", String(200), primary_key=True),
+    Column("event", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("state", String(20), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("queued_at", String(40), nullable=False),  # ISO 8601, UTC, to the second: it sorts as text
+    Column("next_at", String(40), nullable=False),  # of the next attempt, or when one that goes on counts as lost
+    Column("said", String(500), nullable=False),  # what came of the last attempt
+)
+
+HEARD = Table(  # up to which event an alert has heard of what happened, and until when it keeps silent
+    "nbmlops_heard",
+    METADATA,
+    Column("alert", String(200), primary_key=True),
+    Column("event", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("muted_until", String(40), nullable=False),  # empty where it is not
 )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from nbmlops.data.tables import names_a_table, read_table, table_name
 from nbmlops.duration import moment_of
 from nbmlops.errors import DataError, DriftError, NotFoundError, UsageError, nearest
-from nbmlops.monitoring.reports import DriftReport
+from nbmlops.monitoring.reports import AlertCard, AlertList, DriftReport
 from nbmlops.project import Project
-from nbmlops.verb import DataRef, verb
+from nbmlops.verb import AlertName, DataRef, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,6 +107,101 @@ def drift(
     if exit_code and report.drifted:
         raise DriftError(report.headline, report=report)
     return report
+
+
+@verb
+def alert(
+    project: Project,
+    name: AlertName | None = None,
+    *,
+    on: str | None = None,
+    to: str | None = None,
+    private: bool | None = None,
+    secret: str | None = None,
+    test: bool = False,
+    mute: str | None = None,
+    remove: bool = False,
+    dry_run: bool = False,
+) -> AlertCard | AlertList:
+    """Tell somebody of broken limits, drift and failed jobs; bare: list the alerts.
+
+    Declares an alert in ``nbmlops.toml``, whose comments stay, and starts the project's agent where none
+    runs: it tells within seconds, again for a day where nobody takes it. What is not given stays as it is;
+    given alone, a name shows what was told. Every message has an id that stays the same when it is sent again.
+
+    Parameters
+    ----------
+    name
+        The alert's name; all of them without it.
+    on
+        What it tells of, with commas: slo (a rollout taken back, a deployment that failed, an endpoint in trouble),
+        drift (a report that says so), job (a run that failed).
+    to
+        Where to, as a reference, since the address is a secret: webhook:env:NAME or webhook:file:PATH.
+    private
+        Whether the address may be of this machine or its own network, and without TLS.
+    secret
+        Reference to what messages are signed with: env:NAME or file:PATH; an empty text takes it away.
+    test
+        Send one message now, and say what came back.
+    mute
+        Keep silent for a while, ``2h``, or ``off``; what comes meanwhile is not made up.
+    remove
+        Take the alert out of ``nbmlops.toml``.
+    dry_run
+        Show the difference; write and send nothing.
+
+    Returns
+    -------
+    AlertCard or AlertList
+        What it tells of and where to, the difference in nbmlops.toml, and what was told last.
+
+    Raises
+    ------
+    UsageError
+        A kind does not exist, an address stands where its reference belongs, or two things are asked for at once.
+    NotFoundError
+        There is no alert of that name.
+    StoreError
+        The test was not taken, or the file cannot be written.
+
+    Examples
+    --------
+    >>> card = alert(getfixture("project"), "oncall", on="slo,drift", to="webhook:env:HOOK", dry_run=True)
+    >>> card.headline
+    'oncall tells webhook:env:HOOK of slo, drift'
+
+    Plain code
+    ----------
+    import json
+    import os
+    import urllib.request
+
+    message = json.dumps({"text": "delays/3 was taken back"}).encode()
+    hook = os.environ[($to or "env:HOOK").rpartition(":")[2]]
+    urllib.request.urlopen(urllib.request.Request(hook, message, {"Content-Type": "application/json"}))
+    """
+    from nbmlops.monitoring import declaring
+
+    declaring.check(to, secret)
+    wish = {"on": on, "to": to, "private": private, "secret": secret}
+    is_changed = any(value is not None for value in wish.values())
+    asked = [is_changed, test, mute is not None, remove]
+    if sum(asked) > 1:
+        raise UsageError("Declaring, --test, --mute and --remove exclude each other.", "Give one of them.")
+    if name is None:
+        if any(asked):
+            raise UsageError("Which alert is meant?", "Give its name: `alert NAME ...`")
+        return declaring.listed(project)
+    if is_changed:
+        return declaring.declared(project, name, wish, dry_run=dry_run)
+    if remove:
+        return declaring.removed(project, name, dry_run=dry_run)
+    if test:
+        return declaring.tested(project, name, dry_run=dry_run)
+    if mute is not None:
+        return declaring.muted(project, name, mute, dry_run=dry_run)
+    return declaring.shown(project, name)
 
 
 def _tables(

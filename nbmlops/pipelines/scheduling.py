@@ -1,20 +1,18 @@
 """The verbs of schedules: `schedule`, `pause`, `unpause`, `unschedule`. An agent does the rest."""
 
-import contextlib
-import fcntl
-import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from nbmlops import background
-from nbmlops.errors import NotFoundError, StoreError, UsageError, nearest
+from nbmlops import background, editing
+from nbmlops.editing import Edit, Line
+from nbmlops.errors import NotFoundError, UsageError, nearest
 from nbmlops.pipelines import contract
 from nbmlops.pipelines.flow import checks, edit
-from nbmlops.pipelines.flow.edit import Edit, Wish
+from nbmlops.pipelines.flow.edit import Wish
 from nbmlops.pipelines.flow.references import references_in
 from nbmlops.pipelines.schedule import next_firings
 from nbmlops.pipelines.scheduled import Scheduled, declared_in, scheduled, worded
@@ -43,13 +41,6 @@ class FiringTime:
         'Sun 2026-03-29 03:00 CEST'
         """
         return cls(worded(moment), f"{moment.astimezone(UTC):%a %Y-%m-%d %H:%M} UTC", moment)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of nbmlops.toml that comes (+) or goes (-)."""
-
-    line: str
 
 
 @dataclass(frozen=True)
@@ -193,16 +184,16 @@ def schedule(
     )
     if wish == Wish():
         return replace(_card(project, _known(project, place)), as_before=True)
-    with _alone(project):
-        edited = edit.scheduled(_text(project), place, wish, name)
+    with editing.alone(project):
+        edited = edit.scheduled(editing.text_of(project), place, wish, name)
         settings = _as_edited(project.settings, edited)
         each = _checked(settings, edited, project.root)
         if dry_run:
             return _card(project, each, edited.difference, dry_run=True)
         before, _ = declared_in(project.settings)
-        _write(project, edited.text)
+        editing.write(project, edited.text)
     _begin_anew(project, each, before.get(each.name))
-    return _card(project, each, edited.difference, agent=_agent(project))
+    return _card(project, each, edited.difference, agent=background.called(project))
 
 
 @verb
@@ -244,11 +235,11 @@ def unschedule(project: Project, target: AnyRef, *, dry_run: bool = False) -> Sc
     """
     from nbmlops.ledger.schedules import Schedules
 
-    with _alone(project):
-        edited = edit.unscheduled(_text(project), _place_of(project, target))
+    with editing.alone(project):
+        edited = edit.unscheduled(editing.text_of(project), _place_of(project, target))
         name = edited.place.partition(".")[2]
         if not dry_run:
-            _write(project, edited.text)
+            editing.write(project, edited.text)
     if not dry_run:
         project.open(Schedules).forget(name)
     return ScheduleCard(
@@ -258,7 +249,7 @@ def unschedule(project: Project, target: AnyRef, *, dry_run: bool = False) -> Sc
         "",
         False,
         (),
-        changes=_changes(edited.difference),
+        changes=editing.changes(edited.difference),
         difference=edited.difference,
         dry_run=dry_run,
     )
@@ -348,7 +339,7 @@ def unpause(project: Project, target: AnyRef, *, dry_run: bool = False) -> Sched
     if dry_run:
         return _card(project, each, dry_run=True)
     project.open(Schedules).unpause(each.name, datetime.now(UTC))
-    return _card(project, each, agent=_agent(project))
+    return _card(project, each, agent=background.called(project))
 
 
 # ------------------------------------------------------------------- finding
@@ -420,31 +411,6 @@ def _checked(settings: Settings, edited: Edit, root: Path) -> Scheduled:
 
 
 # -------------------------------------------------------------------- writing
-@contextlib.contextmanager
-def _alone(project: Project) -> Iterator[None]:
-    """Let one process at a time edit nbmlops.toml."""
-    with project.state("settings.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _text(project: Project) -> str:
-    return (project.root / FILE).read_text(encoding="utf-8")
-
-
-def _write(project: Project, text: str) -> None:
-    """Write nbmlops.toml whole and at once, with the rights that it has."""
-    path = (project.root / FILE).resolve()
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.chmod(path.stat().st_mode)
-        draft.replace(path)
-    except OSError as exc:
-        draft.unlink(missing_ok=True)
-        raise StoreError(f"{path} cannot be written: {exc.strerror}.", "Check the disk and who may write it.") from exc
-
-
 def _begin_anew(project: Project, each: Scheduled, before: Scheduled | None) -> None:
     """Heed a new or changed clock from now on, and new triggers from the next look: nothing of before is made up."""
     from nbmlops.ledger.schedules import Schedules, Seen
@@ -454,21 +420,6 @@ def _begin_anew(project: Project, each: Scheduled, before: Scheduled | None) -> 
         ledger.see(each.name, each.clock, "", Seen(datetime.now(UTC)))
     for trigger in set(each.timing.on) - set(before.timing.on if before else ()):
         ledger.unsee(each.name, trigger)
-
-
-def _agent(project: Project) -> str:
-    """Have an agent run, and say so."""
-    if background.living(project.root):
-        return "runs"
-    if not background.is_wanted():
-        return "runs nowhere on this machine: start it with `agent`"
-    background.start(project)
-    return "started"
-
-
-def _changes(difference: str) -> tuple[Line, ...]:
-    """Take the lines that come or go out of a difference."""
-    return tuple(Line(line) for line in difference.splitlines()[2:] if line[:1] in "+-" and line[1:].strip())
 
 
 def _card(
@@ -489,7 +440,7 @@ def _card(
         catchup=timing.catchup,
         overlap=timing.overlap,
         agent=agent,
-        changes=_changes(difference),
+        changes=editing.changes(difference),
         difference=difference,
         dry_run=dry_run,
     )

@@ -103,6 +103,7 @@ _OFFERS: dict[str, Callable[[Project], Iterable[str]]] = {
     "alias": lambda project: ["champion", "challenger", *names.aliases(project)],
     "endpoint": names.endpoints,
     "gate": lambda project: project.settings.gates,
+    "alert": lambda project: project.settings.alerts,
     "any": lambda project: [*names.runs(project), *names.models(project), *names.endpoints(project)],
     "notebook": lambda project: _files(project, ".ipynb"),
     "notebook or pipeline": _runnable,

@@ -1,31 +1,21 @@
 """Schedules written into the text of nbmlops.toml: comments, order and everything else stay as they are; pure."""
 
-import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from nbmlops import editing
+from nbmlops.editing import Edit
 from nbmlops.errors import ConflictError, NotFoundError, UsageError, nearest
 from nbmlops.pipelines.flow.references import NAME
 from nbmlops.project import FILE
 
 if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
     from tomlkit.items import Table
 
 STARTING = ("schedule", "on", "cooldown", "budget", "catchup", "overlap", "against")
 TIMING = (*STARTING, "timezone")  # which also says what ${due.date} is, in a run started by hand
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A changed nbmlops.toml: its new text, what differs, and whose schedule it is (``pipelines.retrain``)."""
-
-    text: str
-    difference: str
-    place: str
 
 
 @dataclass(frozen=True)
@@ -84,17 +74,17 @@ def scheduled(text: str, target: str, wish: Wish, name: str = "") -> Edit:
     +schedule = "0 2 * * *"
     +on = ["webhook"]
     """
-    document = _document(text)
+    document = editing.document(text)
     kind, key = _place(document, target, name)
     if kind == "pipelines" and wish.parameters is not None:
         raise UsageError(
             f"{key} is a pipeline: its schedule takes no parameters.", f"Set their defaults in [pipelines.{key}]."
         )
-    table = _table(document, kind, key)
+    table = editing.table(document, kind, key)
     if kind == "schedules" and "notebook" not in table:
         table["notebook"] = target
     _write(table, wish)
-    return _edit(text, document, f"{kind}.{key}")
+    return editing.edited(text, document, f"{kind}.{key}", TIMING if kind == "pipelines" else None)
 
 
 def unscheduled(text: str, target: str) -> Edit:
@@ -107,31 +97,17 @@ def unscheduled(text: str, target: str) -> Edit:
     UsageError
         The text is no TOML, or a notebook has several schedules: then one is named.
     """
-    document = _document(text)
+    document = editing.document(text)
     kind, key = _scheduled_place(document, target)
     if kind == "schedules":
-        section = document["schedules"]
-        del section[key]
-        if not section:
-            del document["schedules"]
+        editing.drop(document, kind, key)
     else:
         for each in STARTING:
             document["pipelines"][key].pop(each, None)
-    return _edit(text, document, f"{kind}.{key}")
+    return editing.edited(text, document, f"{kind}.{key}", TIMING if kind == "pipelines" else None)
 
 
 # ------------------------------------------------------------------- finding
-def _document(text: str) -> "TOMLDocument":
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
-    try:
-        tomllib.loads(text)
-        return tomlkit.parse(text)
-    except (tomllib.TOMLDecodeError, TOMLKitError) as exc:
-        raise UsageError(f"{FILE} is not valid TOML: {exc}.", "Mend that line and try again.") from exc
-
-
 def _place(document: Mapping[str, Any], target: str, name: str) -> tuple[str, str]:
     """Find the table that holds the schedule of a target, or is to hold it."""
     pipelines, schedules = document.get("pipelines", {}), document.get("schedules", {})
@@ -176,19 +152,6 @@ def _scheduled_place(document: Mapping[str, Any], target: str) -> tuple[str, str
 
 
 # ------------------------------------------------------------------- writing
-def _table(document: "TOMLDocument", kind: str, key: str) -> "Table":
-    """Give a table to write to; a new schedule's is added at the end."""
-    import tomlkit
-
-    if kind not in document:
-        document.append(kind, tomlkit.table(is_super_table=True))
-    section = document[kind]
-    if key not in section:
-        section[key] = tomlkit.table()
-    table: Table = section[key]
-    return table
-
-
 def _write(table: "Table", wish: Wish) -> None:
     """Write what is wished for: changed in its place, added before the table's own tables, or taken away."""
     import tomlkit
@@ -196,37 +159,8 @@ def _write(table: "Table", wish: Wish) -> None:
     for key in TIMING:
         value = getattr(wish, key)
         if value is not None:
-            _set(table, key, list(value) if isinstance(value, tuple) else value)
+            editing.put(table, key, list(value) if isinstance(value, tuple) else value)
     if wish.parameters is not None:
         inline = tomlkit.inline_table()
         inline.update(wish.parameters)
-        _set(table, "parameters", inline if wish.parameters else "")
-
-
-def _set(table: "Table", key: str, value: Any) -> None:
-    import tomlkit
-
-    if not value:
-        table.pop(key, None)
-    elif key in table:
-        table[key] = value
-    else:
-        table.append(key, tomlkit.item(value))
-
-
-def _edit(text: str, document: "TOMLDocument", place: str) -> Edit:
-    after = document.as_string()
-    was, now = tomllib.loads(text), tomllib.loads(after)
-    if now != document.unwrap() or _others(was, place) != _others(now, place):
-        raise UsageError(f"{FILE} is written in a way in which it cannot be edited safely.", f"Edit [{place}] by hand.")
-    lines = difflib.unified_diff(text.splitlines(), after.splitlines(), FILE, FILE, lineterm="")
-    return Edit(after, "\n".join(lines), place)
-
-
-def _others(content: dict[str, Any], place: str) -> dict[str, Any]:
-    """Give all that an edit at a place must leave alone."""
-    kind, _, key = place.partition(".")
-    tables = {name: table for name, table in content.get(kind, {}).items() if name != key}
-    kept = content.get(kind, {}).get(key, {}) if kind == "pipelines" else {}
-    rest = {name: value for name, value in kept.items() if name not in TIMING}
-    return {**content, kind: (tables, rest)}
+        editing.put(table, "parameters", inline if wish.parameters else "")
