@@ -21,6 +21,8 @@ from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.project import Project
 from nbmlops.registry.forms import COMPILED as COMPILED_FORM
 from nbmlops.registry.forms import Form
+from nbmlops.registry.reading import moves_of
+from nbmlops.registry.versions import alias_stack
 from nbmlops.secrets import resolved
 from nbmlops.serving import processes, variants
 from nbmlops.serving.instructions import (
@@ -40,7 +42,7 @@ from nbmlops.tracking.journal import crash_point
 
 FOLLOW_S = 60.0  # in which workers must have taken over what they are told
 LOOK_S = 0.01
-SPARES = 2  # versions that were served and whose files are kept: going back to them must not need MLflow
+SPARES = 2  # former versions whose files are kept, beside those that a rollback goes back to: it must not need MLflow
 
 
 def folder_of(project: Project, name: str) -> Path:
@@ -96,7 +98,7 @@ def _made_so(project: Project, folder: Path, wanted: Wanted) -> Found:
     for number in range(wanted.workers):
         _worker(folder, wanted, number)
     workers = _following(folder, wanted)
-    _retire(folder, wanted)
+    _retire(project, folder, wanted)
     return Found(
         port=workers[0].port,
         pids=tuple(worker.pid for worker in workers),
@@ -216,13 +218,24 @@ def _end_worker(own: Path) -> None:
         processes.stop(found.pid, found.pid_started)
 
 
-def _retire(folder: Path, wanted: Wanted) -> None:
+def _retire(project: Project, folder: Path, wanted: Wanted) -> None:
     """End the model processes of versions that are served no longer; the last ones are kept for a way back."""
     others = _others(folder, wanted)
     for place in others:
         variants.stop_model(place)
-    for place in others[:-SPARES]:
-        shutil.rmtree(place, ignore_errors=True)
+    if gone := others[:-SPARES]:
+        way_back = _way_back(project, wanted)
+        for place in gone:
+            if variants.version_in(place) not in way_back:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def _way_back(project: Project, wanted: Wanted) -> list[str]:
+    """List the versions to which a rollback of the alias that an endpoint follows would go, one after the other."""
+    if not wanted.follows:
+        return []
+    name, _, alias = wanted.follows.partition("@")
+    return alias_stack(moves_of(project, name), name, alias)[-1 - SPARES :]
 
 
 def _others(folder: Path, wanted: Wanted) -> list[Path]:

@@ -35,6 +35,11 @@ def place_of(folder: Path, variant: Variant) -> Path:
     return folder / VARIANTS / f"{variant.version}-{variant.digest[:12]}"
 
 
+def version_in(place: Path) -> str:
+    """Say of which version the files in a folder are."""
+    return place.name.rpartition("-")[0]
+
+
 def prepared(project: Project, folder: Path, variant: Variant, n_processes: int) -> Preflight:
     """Bring a version's files here and have it pass its preflight in a clean process, unless that was done.
 
