@@ -113,12 +113,13 @@ def _unwritable(folder: Path) -> str | None:
 
 
 def _policy(project: Project) -> Check:
-    """Read all that nbmlops.toml declares of endpoints."""
+    """Read all that nbmlops.toml declares of endpoints, and whether their models have the columns in it."""
     from nbmlops.serving import policy
 
     names = list(project.settings.endpoints)
     for name in names:
         policy.of(project, name)
+        policy.check_capture(project, name)
     return Check("policy", "ok", f"{counted(len(names), 'endpoint')} declared")
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from nbmlops import secrets
 from nbmlops.duration import duration_s
-from nbmlops.errors import UsageError, nearest
+from nbmlops.errors import NotFoundError, UsageError, nearest
 from nbmlops.ledger.endpoints import Endpoints, Wanted
 from nbmlops.project import Project, Settings
+from nbmlops.registry.reading import remembered
 from nbmlops.registry.versions import parse_reference
 from nbmlops.serving.capture.settings import CaptureSettings
 from nbmlops.serving.rollout import Plan
@@ -269,6 +270,33 @@ def check_columns(capture: Mapping[str, Any], inputs: str, label: str) -> None:
             f"Capture is to leave out or hash {unknown[0]!r}, and {label} has no such column.",
             nearest(unknown[0], names),
         )
+
+
+def check_capture(project: Project, name: str) -> None:
+    """Refuse columns that an endpoint's captures are to leave out or hash, and that its model has not.
+
+    The model is the one that is declared for it, else the one that it serves; nothing is refused as long as it is not
+    registered.
+
+    Raises
+    ------
+    UsageError
+        As `check_columns` has it, with file and line.
+    """
+    declared = of(project, name)
+    if not declared.terms.capture:
+        return
+    live = project.open(Endpoints).wanted().get(name)
+    model = declared.model or (live.champion.label if live else "")
+    try:
+        version = remembered(project, model) if model else None
+    except NotFoundError:
+        version = None
+    if version is None:
+        return
+    form = project.open(Endpoints).form(version.digest)
+    with _at(project.settings, name, "capture"):
+        check_columns(declared.terms.capture, form["inputs"] if form else "", version.label)
 
 
 def place_of(project: Project, endpoint: str) -> "Place":

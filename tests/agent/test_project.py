@@ -115,6 +115,24 @@ def test_an_endpoint_that_is_declared_badly_is_named_with_its_line(ops: Operatio
     assert re.search(r"nbmlops.toml, line \d+: An slo and promote belong to a rollout", found)
 
 
+def test_a_column_to_be_hashed_that_no_model_has_is_named_with_its_line(ops: Operations, folder: Path) -> None:
+    toml = folder / "nbmlops.toml"
+    before = toml.read_text()
+    declared = '[endpoints.late]\nmodel = "delays/1"\ncapture = { hash = ["carier"] }\n'
+    toml.write_text(before + declared)
+    assert check(ops.doctor(), "policy")[0] == "ok", "there is no such model yet"
+    table = pd.DataFrame({"carrier": [1.0, 2.0], "delay": [0.5, 0.25]})
+    ops.register(LogisticRegression().fit(table, [0, 1]), "delays", input_example=table)
+    status, found, mend = check(ops.doctor(), "policy")
+    assert status == "fail"
+    assert re.search(
+        r"nbmlops.toml, line \d+: Capture is to leave out or hash 'carier', and delays/1 has no such", found
+    )
+    assert "carrier" in mend
+    toml.write_text(before + declared.replace("carier", "carrier"))
+    assert check(ops.doctor(), "policy")[0] == "ok"
+
+
 def test_a_sound_project_passes(ops: Operations, folder: Path) -> None:
     commit(folder)
     diagnosis = ops.doctor()
