@@ -29,10 +29,14 @@ Answered = Callable[[bytes], Sequence[Any]]  # a body to its predictions; raises
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found of a model version in a clean process; `is_batchable`: its rows may be scored together."""
+    """What was found of a model version in a clean process; `is_batchable`: its rows may be scored together.
+
+    `said` is what it said about its input example, where that is to be recorded: its registration could not load it.
+    """
 
     checks: tuple[Check, ...]
     is_batchable: bool = False
+    said: tuple[Any, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -52,7 +56,7 @@ class Preflight:
     def read(cls, folder: Path) -> "Preflight":
         """Read it from the version's folder."""
         told = json.loads((folder / PREFLIGHT).read_bytes())
-        return cls(tuple(Check(**each) for each in told["checks"]), told["is_batchable"])
+        return cls(tuple(Check(**each) for each in told["checks"]), told["is_batchable"], tuple(told.get("said", ())))
 
 
 # --------------------------------------------------------------- what both look at
@@ -70,7 +74,7 @@ def answering(form: Form, answered: Answered) -> Iterator[Check]:
     if form.predictions:
         yield _compared(form.predictions, found)
     else:
-        yield Check("predictions", WARN, "it answers; what it said when it was registered was not recorded")
+        yield Check("predictions", WARN, "it answers; what it said was not recorded when it was registered")
     yield Check("latency", OK, _timed(answered, body))
     yield Check("memory", OK, f"{psutil.Process().memory_info().rss / 2**20:.0f} MB")
 
@@ -136,7 +140,16 @@ def of_pyfunc(model: Any, form: Form, answered: Answered, load_s: float, *, is_b
         _signature(model, form),
         *answering(form, answered),
     )
-    return Preflight(checks, is_batchable)
+    is_as_registered = all(check.status == OK for check in checks if check.name != "predictions")
+    return Preflight(checks, is_batchable, _to_record(form, answered) if is_as_registered else ())
+
+
+def _to_record(form: Form, answered: Answered) -> tuple[Any, ...]:
+    """Give what a model says about its input example, if that is not recorded, and the same each time."""
+    if not form.example or form.predictions:
+        return ()
+    once, again = (tuple(answered(form.example.encode())) for _ in range(2))
+    return once if same(once, again) else ()
 
 
 def environment(requirements: Sequence[str]) -> Iterator[Check]:

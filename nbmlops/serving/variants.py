@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from nbmlops import background
@@ -88,6 +89,8 @@ def _put_to_proof(project: Project, folder: Path, variant: Variant, n_processes:
         raise DeployError(
             f"{variant.label} failed its preflight, so what is live stays: {found.failures}.", f"Read {folder / LOG}"
         )
+    if found.said:  # from now on it must say so again, wherever it is deployed
+        project.open(Endpoints).put_form(variant.digest, replace(form, predictions=found.said).record(), None)
     return found
 
 
