@@ -105,6 +105,18 @@ STORIES = [
         )
     ),
     story("drift march.parquet --against january.parquet", current="march.parquet", against="january.parquet"),
+    Story(
+        (
+            Case(
+                "alert oncall --on slo,drift --to webhook:env:ONCALL_HOOK",
+                {"name": "oncall", "on": "slo,drift", "to": "webhook:env:ONCALL_HOOK"},
+            ),
+            Case("alert oncall --private", {"name": "oncall", "private": True}),
+            Case("alert oncall --mute off", {"name": "oncall", "mute": "off"}),
+            Case("alert oncall --test --dry-run", {"name": "oncall", "test": True, "dry_run": True}),
+            Case("alert oncall --remove", {"name": "oncall", "remove": True}),
+        )
+    ),
     story("params train.ipynb", notebook="train.ipynb"),
     story("run train.ipynb -p month=4", what="train.ipynb", parameters={"month": 4}),
     Story(
