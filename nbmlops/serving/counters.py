@@ -5,15 +5,7 @@ pages are the kernel's, so a killed worker loses nothing that it has counted. Re
 copy the file and never make a writer wait; of a request that is being counted they
 may see a part.
 
-What can be told apart, and what cannot:
-
-- Latencies: 93 bins a decade from 10 µs to 100 s, so that a quantile is within 1.3 %;
-  all that is quicker, or slower, is one bin each.
-- Numbers that are predicted: 32 bins between a power of two and the next, each at most
-  3.2 % wide, for magnitudes from 2⁻²⁰ (about 1e-6; what is smaller counts as zero) to
-  2⁴⁰ (about 1e12), and either sign; NaN apart. Whole numbers below 64 have a bin each.
-  A change far smaller than 3 % of the numbers themselves is not seen.
-- Labels that are predicted: the first 64 by name; all others by one of 64 hashes of theirs.
+What can be told apart, and what cannot: `bins`.
 """
 
 import contextlib
@@ -24,12 +16,24 @@ import os
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbmlops.errors import ConflictError, StoreError, UsageError
+from nbmlops.serving.bins import (
+    N_HASHES,
+    N_LATENCIES,
+    N_NUMBERS,
+    NAME_BYTES,
+    NAN_BIN,
+    label_hash,
+    latency_bin,
+    name_bytes,
+    number_bin,
+    number_bins,
+)
+from nbmlops.serving.window import Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,24 +51,7 @@ _CHECKSUM = struct.Struct("<I")
 _REFUSALS_AT = 1024  # in the header's page: the counts by status; a file that was made before they were has zeros here
 FIRST_STATUS, N_STATUSES = 400, 200
 
-LATENCY_LOW_S = 1e-5
-PER_DECADE = 93  # so that 2, 2.5, 5 and 10 times an edge are edges too, within 0.03 %
-N_LATENCIES = 7 * PER_DECADE + 2
-_PER_E = PER_DECADE / math.log(10)
-_LATENCY_OFFSET = 1 - math.log(LATENCY_LOW_S) * _PER_E
-
-PER_OCTAVE = 32
-SMALLEST, LARGEST = 2.0**-20, 2.0**40
-N_MAGNITUDES = 60 * PER_OCTAVE + 1  # the last is for all from 2⁴⁰ on
-NAN_BIN = 0
-ZERO_BIN = N_MAGNITUDES + 1
-N_NUMBERS = 2 * N_MAGNITUDES + 2
-_ABOVE = ZERO_BIN + 1 - PER_OCTAVE * (math.frexp(SMALLEST)[1] + 1)  # where frexp's exponent is 0
-_BELOW = 2 * ZERO_BIN - _ABOVE
-
 N_NAMES = 64
-N_HASHES = 64
-NAME_BYTES = 48
 LABEL_BYTES = 64
 FEW = 16  # up to so many predictions, one by one is quicker than numpy
 
@@ -92,194 +79,6 @@ SLOT_BYTES = SLOT_WORDS * 8
 FILE_BYTES = HEADER_BYTES + SLOTS * SLOT_BYTES
 
 SAME = 1e-6  # numbers that differ by less, relative to the champion's or to 1, are the same answer
-
-
-def latency_bin(latency_s: float) -> int:
-    """Give the bin of a latency in seconds; 0 and the last are for what lies outside of 10 µs to 100 s.
-
-    Examples
-    --------
-    >>> latency_bin(5e-6), latency_bin(1.01e-5), latency_bin(0.05), latency_bin(1e9) == N_LATENCIES - 1
-    (0, 1, 345, True)
-    """
-    if not latency_s > LATENCY_LOW_S:  # which nan is not either
-        return 0
-    return min(int(math.log(latency_s) * _PER_E + _LATENCY_OFFSET), N_LATENCIES - 1)
-
-
-def latency_edge_s(place: int) -> float:
-    """Give the latency, in seconds, at which a bin begins; of bin 0 it is 0.
-
-    Examples
-    --------
-    >>> latency_edge_s(1), round(latency_edge_s(94), 9), round(latency_edge_s(N_LATENCIES - 1))
-    (1e-05, 0.0001, 100)
-    """
-    return LATENCY_LOW_S * 10 ** ((place - 1) / PER_DECADE) if place > 0 else 0.0
-
-
-def number_bin(value: float) -> int:
-    """Give the bin of a predicted number; bins rise with the number, NaN's is 0.
-
-    Examples
-    --------
-    >>> [number_bin(value) - ZERO_BIN for value in (0.0, 1e-9, 1.0, 1.02, 1.04, -1.0)]
-    [0, 0, 641, 641, 642, -641]
-    >>> number_bin(math.nan), number_bin(-math.inf), number_bin(math.inf) == N_NUMBERS - 1
-    (0, 1, True)
-    """
-    if SMALLEST <= value < LARGEST:
-        mantissa, exponent = math.frexp(value)
-        return _ABOVE + exponent * PER_OCTAVE + int(mantissa * 2 * PER_OCTAVE)
-    if -LARGEST < value <= -SMALLEST:
-        mantissa, exponent = math.frexp(-value)
-        return _BELOW - exponent * PER_OCTAVE - int(mantissa * 2 * PER_OCTAVE)
-    if math.isnan(value):
-        return NAN_BIN
-    return N_NUMBERS - 1 if value >= LARGEST else 1 if value <= -LARGEST else ZERO_BIN
-
-
-def number_bins(values: "Array") -> "Array":
-    """Give the bins of many numbers at once, as `number_bin` does."""
-    import numpy as np
-
-    sizes = np.clip(np.abs(values), 0, LARGEST)
-    mantissas, exponents = np.frexp(sizes)
-    steps = np.nan_to_num(mantissas * (2 * PER_OCTAVE)).astype(np.int64)
-    magnitudes = np.where(sizes < SMALLEST, 0, _ABOVE - ZERO_BIN + exponents * PER_OCTAVE + steps)
-    return np.where(np.isnan(values), NAN_BIN, ZERO_BIN + np.where(values < 0, -magnitudes, magnitudes))
-
-
-def label_hash(label: str) -> int:
-    """Give the place, from 0 to 63, of a label that is not counted by name."""
-    return zlib.crc32(_name_bytes(label)) % N_HASHES
-
-
-@dataclass(frozen=True)
-class Window:
-    """What was counted of one variant: since its worker began, or between two readings.
-
-    `n_errors` are requests that we or the model failed, `n_refused` those that were the
-    caller's fault; the latter count as nothing else. `latencies` and `numbers` map a bin to
-    its count, `labels` a predicted label, `others` the hash of one; what was not seen has no entry.
-    `n_compared`, `n_differing` and `difference_sum` (of absolute differences) tell of answers
-    of a shadow held against those of the champion.
-    """
-
-    n_requests: int = 0
-    n_rows: int = 0
-    n_errors: int = 0
-    n_refused: int = 0
-    n_in_flight: int = 0
-    latency_sum_s: float = 0.0
-    n_compared: int = 0
-    n_differing: int = 0
-    difference_sum: float = 0.0
-    latencies: Mapping[int, int] = field(default_factory=dict)
-    numbers: Mapping[int, int] = field(default_factory=dict)
-    labels: Mapping[str, int] = field(default_factory=dict)
-    others: Mapping[int, int] = field(default_factory=dict)
-
-    def plus(self, other: "Window") -> "Window":
-        """Add two windows, of two workers or of two spans.
-
-        Examples
-        --------
-        >>> Window(n_requests=2, labels={"late": 2}).plus(Window(n_requests=1, labels={"early": 1})).labels
-        {'early': 1, 'late': 2}
-        """
-        return self._joined(other, 1)
-
-    def minus(self, before: "Window") -> "Window":
-        """Give what was counted since an earlier reading; all of it where counting has begun anew meanwhile.
-
-        `n_in_flight` is no count: it stays as it is.
-
-        Examples
-        --------
-        >>> Window(n_requests=5, labels={"late": 5}).minus(Window(n_requests=2, labels={"late": 2}))
-        Window(n_requests=3, ..., labels={'late': 3}, others={})
-        """
-        if before.n_requests > self.n_requests or before.n_refused > self.n_refused:
-            return self
-        return self._joined(before, -1)
-
-    def quantile_s(self, share: float) -> float:
-        """Give the latency, in seconds, that a share of the requests (0 to 1) did not exceed; NaN without any.
-
-        The middle of its bin by proportion: within 1.3 %.
-
-        Examples
-        --------
-        >>> round(Window(latencies={latency_bin(0.05): 99, latency_bin(0.2): 1}).quantile_s(0.5), 2)
-        0.05
-        """
-        n = sum(self.latencies.values())
-        return self.slowest_s(n - max(math.ceil(share * n), 1)) if n else math.nan
-
-    def slowest_s(self, n_slower: int) -> float:
-        """Give the latency, in seconds, that this many requests exceed; NaN where there are no more than that."""
-        left = n_slower
-        for place, count in sorted(self.latencies.items(), reverse=True):
-            left -= count
-            if left < 0:
-                return latency_edge_s(place) * 10 ** (0.5 / PER_DECADE) if place else LATENCY_LOW_S
-        return math.nan
-
-    def n_slower(self, limit_s: float) -> int:
-        """Count requests slower than a limit in seconds, moved to a bin's nearest edge (by 1.3 % at most).
-
-        Examples
-        --------
-        >>> Window(latencies={latency_bin(0.049): 99, latency_bin(0.051): 1}).n_slower(0.05)
-        1
-        """
-        if not limit_s > 0:
-            return sum(self.latencies.values())
-        edge = round(math.log(limit_s / LATENCY_LOW_S) * _PER_E) + 1
-        return sum(count for place, count in self.latencies.items() if place >= edge)
-
-    def record(self) -> dict[str, Any]:
-        """Give it as JSON has it, without what is zero or empty."""
-        given = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: _keyed_by_text(value) for name, value in given.items() if value}
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Window":
-        """Read what `record` gave.
-
-        Examples
-        --------
-        >>> window = Window(n_requests=1, latencies={7: 1}, labels={"late": 1})
-        >>> Window.of(window.record()) == window
-        True
-        """
-        given: dict[str, Any] = dict(record)
-        for name in _BY_NUMBER:
-            given[name] = {int(key): count for key, count in record.get(name, {}).items()}
-        return cls(**given)
-
-    def _joined(self, other: "Window", sign: int) -> "Window":
-        counts = {
-            one.name: _sum(getattr(self, one.name), getattr(other, one.name), sign)
-            for one in fields(self)
-            if one.name != "n_in_flight"
-        }
-        return Window(**counts, n_in_flight=self.n_in_flight + (other.n_in_flight if sign > 0 else 0))
-
-
-_BY_NUMBER = ("latencies", "numbers", "others")
-
-
-def _sum(ours: Any, theirs: Any, sign: int) -> Any:
-    if not isinstance(ours, Mapping):
-        return ours + sign * theirs
-    summed = {key: ours.get(key, 0) + sign * theirs.get(key, 0) for key in sorted({*ours, *theirs})}
-    return {key: count for key, count in summed.items() if count > 0}
-
-
-def _keyed_by_text(value: Any) -> Any:
-    return {str(key): count for key, count in value.items()} if isinstance(value, Mapping) else value
 
 
 class Tally:
@@ -382,7 +181,7 @@ class Tally:
         used = self._words[_NAMES_USED]
         if used == N_NAMES:
             return _HASHED + label_hash(label)
-        name = _name_bytes(label)
+        name = name_bytes(label)
         begin = _NAMES * 8 + used * NAME_BYTES
         self._page[begin : begin + NAME_BYTES] = name.ljust(NAME_BYTES, b"\0")
         self._words[_NAMES_USED] = used + 1
@@ -559,18 +358,6 @@ def refusals(paths: Iterable[Path]) -> dict[int, int]:
     return dict(sorted(total.items()))
 
 
-def minus(now: Mapping[str, Window], before: Mapping[str, Window]) -> dict[str, Window]:
-    """Give what was counted between two readings, by variant.
-
-    Examples
-    --------
-    >>> counted = minus({"3": Window(n_requests=5), "4": Window(n_requests=1)}, {"3": Window(n_requests=2)})
-    >>> {label: window.n_requests for label, window in counted.items()}
-    {'3': 3, '4': 1}
-    """
-    return {label: window.minus(before.get(label, Window())) for label, window in now.items()}
-
-
 def differences(ours: "Sequence[Any] | Array", theirs: "Sequence[Any] | Array") -> tuple[int, float]:
     """Count answers that differ, and sum the absolute differences of those that are numbers.
 
@@ -654,15 +441,6 @@ def _names(slot: memoryview) -> list[str]:
 
 def _text(padded: memoryview) -> str:
     return bytes(padded).rstrip(b"\0").decode(errors="replace")
-
-
-def _name_bytes(label: str) -> bytes:
-    """Spell a predicted label in 48 bytes; one that is longer ends in a checksum of all of it."""
-    name = label.encode(errors="replace")
-    if len(name) <= NAME_BYTES:
-        return name
-    begin = name[: NAME_BYTES - 9].decode(errors="ignore").encode()
-    return begin + b"~%08x" % zlib.crc32(name)
 
 
 def _real(value: Any) -> float:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from nbmlops.serving.counters import Window
 from nbmlops.serving.sequential import bounds, log_evidence, log_evidence_worse
 from nbmlops.serving.shift import shift
 from nbmlops.serving.slo import Limit, Slo
+from nbmlops.serving.window import Window
 
 Outcome = Literal["breach", "pass", "wait"]
 Status = Literal["pass", "fail", "warn", "skip"]

@@ -12,10 +12,11 @@ from nbmlops.ledger.endpoints import CHALLENGER, CHAMPION, SHADOW, Endpoints, Va
 from nbmlops.ledger.events import Draft
 from nbmlops.project import Project
 from nbmlops.scrub import scrub
-from nbmlops.serving.counters import Window, refusals, summed
+from nbmlops.serving.counters import refusals, summed
 from nbmlops.serving.instructions import COUNTERS, WORKERS
 from nbmlops.serving.keeping import folder_of
 from nbmlops.serving.rollout import Plan, Rollout, advanced, assessed
+from nbmlops.serving.window import Window
 from nbmlops.strict_json import plain
 
 COUNTED = ("baseline", "mark")  # what of a rollout's record is counts: long, and of no use in an event

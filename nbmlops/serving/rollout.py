@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from nbmlops.errors import UsageError
-from nbmlops.serving.counters import Window, minus
 from nbmlops.serving.judgement import MIN_REQUESTS, Verdict, judged
 from nbmlops.serving.slo import Slo
+from nbmlops.serving.window import Window, minus
 
 Strategy = Literal["canary", "linear", "blue_green", "shadow"]
 State = Literal["running", "done", "rolled_back", "aborted"]

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbmlops.serving.counters import N_HASHES, NAN_BIN, Window, label_hash
+from nbmlops.serving.bins import N_HASHES, NAN_BIN, label_hash
+from nbmlops.serving.window import Window
 
 if TYPE_CHECKING:
     import numpy as np

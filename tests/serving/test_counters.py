@@ -15,26 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nbmlops.errors import ConflictError, StoreError, UsageError
 from nbmlops.serving import counters as layout
-from nbmlops.serving.counters import (
-    Counters,
-    Tally,
-    Window,
-    differences,
-    label_hash,
-    latency_bin,
-    latency_edge_s,
-    minus,
-    number_bin,
-    number_bins,
-    read,
-    refusals,
-    summed,
-)
+from nbmlops.serving.bins import label_hash, latency_bin, number_bin
+from nbmlops.serving.counters import Counters, Tally, differences, read, refusals, summed
+from nbmlops.serving.window import Window, minus
 
 NAN = math.nan
 
@@ -85,41 +71,12 @@ def test_a_quantile_is_within_two_percent(tally: Tally, path: Path) -> None:
         assert window.quantile_s(share) == pytest.approx(exact, rel=0.02)
 
 
-@given(st.floats(2e-5, 99))
-def test_a_latency_lies_between_the_edges_of_its_bin(latency_s: float) -> None:
-    place = latency_bin(latency_s)
-    assert latency_edge_s(place) <= latency_s * (1 + 1e-9)
-    assert latency_s <= latency_edge_s(place + 1) * (1 + 1e-9)
-
-
-@pytest.mark.parametrize("latency_s", [0.0, -1.0, NAN, 1e-6])
-def test_what_is_no_latency_is_the_quickest(latency_s: float) -> None:
-    assert latency_bin(latency_s) == 0
-
-
 def test_how_many_were_slower_than_a_round_limit_is_exact(tally: Tally, path: Path) -> None:
     for limit in (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0):
         served(tally, limit * 0.999)
         served(tally, limit * 1.001)
     window = read(path)["3"]
     assert [window.n_slower(limit) for limit in (0.001, 0.05, 0.25, 1.0)] == [19, 9, 5, 1]
-
-
-@given(st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.integers(-100, 100).map(float), max_size=40))
-def test_many_numbers_find_the_bins_of_each(values: list[float]) -> None:
-    assert number_bins(np.array(values, dtype=float)).tolist() == [number_bin(value) for value in values]
-
-
-@given(st.floats(1e-6, 1e12), st.floats(1e-6, 1e12), st.sampled_from([1, -1]))
-def test_numbers_apart_by_more_than_a_bin_have_bins_in_their_order(one: float, other: float, sign: int) -> None:
-    low, high = sorted([one, other])
-    if high > low * 1.04:
-        assert (number_bin(sign * low) < number_bin(sign * high)) == (sign > 0)
-        assert number_bin(low) != number_bin(high)
-
-
-def test_whole_numbers_below_64_have_a_bin_each() -> None:
-    assert len({number_bin(float(number)) for number in range(-63, 64)}) == 127
 
 
 @pytest.mark.parametrize("n", [3, 40])
@@ -343,29 +300,6 @@ def test_refusals_are_counted_by_status_over_workers_and_restarts(tmp_path: Path
     (tmp_path / "counters-2").write_bytes(b"something else")
     with pytest.raises(StoreError, match="cannot be read"):
         refusals(paths)
-
-
-def test_counts_that_began_anew_are_taken_as_they_are() -> None:
-    assert Window(n_requests=3).minus(Window(n_requests=10)).n_requests == 3
-
-
-some_counts = st.dictionaries(st.integers(0, 60), st.integers(1, 10**6), max_size=4)
-windows = st.builds(
-    Window,
-    n_requests=st.integers(0, 10**9),
-    n_errors=st.integers(0, 9),
-    n_in_flight=st.just(0),
-    latencies=some_counts,
-    numbers=some_counts,
-    labels=st.dictionaries(st.text(max_size=5), st.integers(1, 9), max_size=3),
-)
-
-
-@given(windows, windows)
-def test_what_was_added_is_taken_off_again(one: Window, other: Window) -> None:
-    assert one.plus(other) == other.plus(one)
-    assert one.plus(other).minus(other) == one
-    assert Window.of(one.record()) == one
 
 
 @pytest.mark.parametrize(

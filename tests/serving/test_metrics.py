@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from nbmlops.serving.counters import Counters, Window, latency_bin, read
+from nbmlops.serving.bins import latency_bin
+from nbmlops.serving.counters import Counters, read
 from nbmlops.serving.metrics import exposition
+from nbmlops.serving.window import Window
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from nbmlops.errors import UsageError
-from nbmlops.serving.counters import Window, latency_bin, number_bins
+from nbmlops.serving.bins import latency_bin, number_bins
 from nbmlops.serving.rollout import Plan, Rollout, aborted, advanced, assessed, weights
+from nbmlops.serving.window import Window
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SLO = "err<1%,p99<50ms,shift<0.2"

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbmlops.serving.counters import Window, label_hash, number_bins
+from nbmlops.serving.bins import label_hash, number_bins
 from nbmlops.serving.shift import Shift, binned, bounded, shift, stability_index
+from nbmlops.serving.window import Window
 
 RUNS = 150
 DRAWS = {
