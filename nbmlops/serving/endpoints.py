@@ -97,13 +97,24 @@ class Endpoint(Result):
 
 
 @dataclass(frozen=True)
-class Deployment(Result):
+class OfEndpoint(Result):
+    """What a verb did to an endpoint."""
+
+    endpoint: str
+
+    @property
+    def subject(self) -> str:
+        """How the ledger files it."""
+        return f"endpoint/{self.endpoint}"
+
+
+@dataclass(frozen=True)
+class Deployment(OfEndpoint):
     """A model version that is live on an endpoint, or on its way; `replaced` is the version before it, empty if none.
 
     `rollout` is the plan of one that has begun, and its state: ``running``, ``done``, ``rolled_back``, ``aborted``.
     """
 
-    endpoint: str
     url: str
     model: str
     version: str
@@ -114,11 +125,6 @@ class Deployment(Result):
     preflight: tuple[Check, ...] = ()
     seconds: float = 0.0
     dry_run: bool = False
-
-    @property
-    def subject(self) -> str:
-        """How the ledger files it."""
-        return f"endpoint/{self.endpoint}"
 
     @property
     def headline(self) -> str:
@@ -141,18 +147,12 @@ class Deployment(Result):
 
 
 @dataclass(frozen=True)
-class Traffic(Result):
+class Traffic(OfEndpoint):
     """An endpoint's weights, as they were set."""
 
-    endpoint: str
     weights: Mapping[str, float]
     previous: Mapping[str, float]
     dry_run: bool = False
-
-    @property
-    def subject(self) -> str:
-        """How the ledger files it."""
-        return f"endpoint/{self.endpoint}"
 
     @property
     def headline(self) -> str:
@@ -162,19 +162,13 @@ class Traffic(Result):
 
 
 @dataclass(frozen=True)
-class Undeployment(Result):
+class Undeployment(OfEndpoint):
     """An endpoint that is no more."""
 
-    endpoint: str
     url: str
     model: str
     version: str
     dry_run: bool = False
-
-    @property
-    def subject(self) -> str:
-        """How the ledger files it."""
-        return f"endpoint/{self.endpoint}"
 
     @property
     def headline(self) -> str:
