@@ -23,7 +23,7 @@ WAITING, SENDING, SENT, GIVEN_UP, MUTED = "WAITING", "SENDING", "SENT", "GIVEN_U
 OPEN = (WAITING, SENDING)
 _IS_OPEN = ALERTS.c.state.in_(OPEN)
 KEPT = 1000  # rows of one alert that are over; the oldest go first
-AT_ONCE = 1000  # events that are looked through in one transaction
+AT_ONCE = 1000  # events that are in memory at the same time
 LONGEST = 500  # characters of what came of an attempt
 
 Wanted = Callable[[Event], bool]
@@ -91,19 +91,20 @@ class Alerts:
         Gives how many were queued, or passed over in silence.
         """
         with self._alone(alert) as connection:
-            news, heard = _news(connection, alert, asked)
-            muted_until = _heard(connection, alert)[1]
+            newest, (_, muted_until) = _newest(connection), _heard(connection, alert)
+            news = _news(connection, alert, asked, newest)
             state = MUTED if muted_until > stamp(asked.now) else WAITING
             if rows := [_row(alert, event.seq, state, asked.now) for event in news]:
                 connection.execute(ALERTS.insert(), rows)
                 connection.execute(_forgetting(alert))
-            _keep_heard(connection, alert, heard, muted_until)
+            _keep_heard(connection, alert, newest, muted_until)
         return len(rows)
 
     def unheard(self, alert: str, asked: Asked) -> int:
         """Count what `hear` would queue, and queue nothing."""
         with self._ledger.reading() as connection:
-            return len(_news(connection, alert, asked)[0])
+            is_muted = _heard(connection, alert)[1] > stamp(asked.now)
+            return 0 if is_muted else len(_news(connection, alert, asked, _newest(connection)))
 
     def waiting(self, alert: str, now: datetime, *, at_once: bool = False) -> list[Delivery]:
         """List what is to be sent now, the oldest first; `at_once` also what is to wait for a while yet."""
@@ -191,15 +192,14 @@ class Alerts:
             return connection.execute(ALERTS.update().where(which).values(values)).rowcount == 1
 
 
-def _news(connection: sa.Connection, alert: str, asked: Asked) -> tuple[list[Event], int]:
-    """Give what an alert has not heard of and wants to, and the number of the newest event that was looked at."""
-    newest = _newest(connection)
+def _news(connection: sa.Connection, alert: str, asked: Asked, newest: int) -> list[Event]:
+    """Give what an alert has not heard of and wants to, up to an event."""
     heard, _ = _heard(connection, alert)
     since = asked.since if heard is not None else max(asked.since, asked.begins)
     query = sa.select(EVENTS).where(EVENTS.c.seq > (heard or 0), EVENTS.c.seq <= newest)
     query = query.where(EVENTS.c.verb.in_(asked.verbs), EVENTS.c.at >= since.astimezone(UTC).isoformat())
-    found = [event_of(row) for row in connection.execute(query.order_by(EVENTS.c.seq).limit(AT_ONCE))]
-    return [event for event in found if asked.wanted(event)], found[-1].seq if len(found) == AT_ONCE else newest
+    rows = connection.execute(query.order_by(EVENTS.c.seq).execution_options(yield_per=AT_ONCE))
+    return [event for row in rows if asked.wanted(event := event_of(row))]
 
 
 def _newest(connection: sa.Connection) -> int:

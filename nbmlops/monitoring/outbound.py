@@ -26,7 +26,7 @@ from nbmlops.scrub import remember, scrub_text
 TIMEOUT_S = 10.0  # for the whole exchange, once the name is resolved
 LARGEST_ANSWER = 16 * 1024  # bytes that are read of one
 LONGEST_WORDS = 200  # characters that are told of one
-SHORTEST_PART = 8  # characters of a part of an address that is masked by itself
+SHORTEST_PATH, SHORTEST_PART = 8, 16  # characters of what is masked by itself; ``services`` is in many an address
 SIGNED = "whsec_"  # begins a secret that is base64
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -176,8 +176,8 @@ def _parts(url: str, *, private: bool) -> urllib.parse.SplitResult:
         parts.port  # noqa: B018  # which is read now, and is none of 99999
     except ValueError:
         raise UsageError("it is no address.") from None
-    pieces = (parts.path, parts.query, parts.password or "", *parts.path.split("/"))
-    remember(url, *(piece for piece in pieces if len(piece) >= SHORTEST_PART))
+    whole = [each for each in (parts.path, parts.query, parts.password or "") if len(each) >= SHORTEST_PATH]
+    remember(url, *whole, *(each for each in parts.path.split("/") if len(each) >= SHORTEST_PART))
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError("it is no address of HTTP.", "https://HOST/...")
     if parts.scheme == "http" and not private:
@@ -228,10 +228,7 @@ def _socket(host: str, port: int, *, private: bool) -> socket.socket:
 
 def _check(address: str, *, private: bool) -> None:
     if not private and not is_public(address):
-        raise UsageError(
-            f"its address is {address}, which is no public one, so that it is not called.",
-            "If it is meant to be of your own network: private = true",
-        )
+        raise UsageError(f"its address, {address}, is no public one: it is called only where private = true allows it.")
 
 
 def _secured(plain: socket.socket, host: str) -> ssl.SSLSocket:

@@ -1,5 +1,6 @@
 """Alerts: declared, told to real receivers that fail in many ways, silenced, tested; and the verb that does so."""
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -15,10 +16,12 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from nbmlops.agent.alerting import Alerting
-from nbmlops.errors import NbmlopsError, NotFoundError, StoreError, UsageError
+from nbmlops.errors import DriftError, NbmlopsError, NotFoundError, StoreError, UsageError
 from nbmlops.ledger.alerts import GIVEN_UP, SENDING, SENT, WAITING, Alerts
 from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.events import Draft, Event
@@ -295,7 +298,7 @@ def test_a_private_address_is_not_called_unless_the_alert_says_so(watched: Proje
     fail(watched)
     [done] = told(watched)
     assert (done.is_taken, them.calls) == (False, [])
-    assert done.said == "its address is 127.0.0.1, which is no public one, so that it is not called."
+    assert done.said == "its address, 127.0.0.1, is no public one: it is called only where private = true allows it."
 
 
 def test_a_variable_that_is_missing_is_told_and_the_message_waits_for_it(
@@ -336,6 +339,19 @@ def test_a_process_that_dies_while_it_sends_leaves_it_to_another_one(
     assert len(set(them.ids)) == 1
     assert len(them.ids) == n_calls + 1
     assert states(watched) == [(SENT, 2)]
+
+
+@pytest.mark.parametrize("exit_code", [False, True])
+def test_a_report_of_drift_is_told_and_one_without_drift_is_not(project: Project, them: Hook, exit_code: bool) -> None:
+    ops = Operations(project.folder)
+    ops.alert("data", on="drift", to="webhook:env:HOOK", private=True)
+    january = pd.DataFrame({"delay": np.arange(1000.0), "hour": np.arange(1000.0) % 24})
+    ops.drift(january, against=january, exit_code=exit_code)
+    with pytest.raises(DriftError) if exit_code else contextlib.nullcontext():
+        ops.drift(january.assign(delay=january.delay + 500), against=january, exit_code=exit_code)
+    told(project)
+    [call] = them.calls
+    assert (call.content["data"]["kind"], call.content["data"]["cause"][:14]) == ("drift", "delay drifted ")
 
 
 # --------------------------------------------------------------------- the agent

@@ -80,7 +80,7 @@ def test_a_name_that_leads_to_this_machine_is_refused(monkeypatch: pytest.Monkey
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 443))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    with pytest.raises(UsageError, match=r"its address is 127\.0\.0\.1, which is no public one"):
+    with pytest.raises(UsageError, match=r"its address, 127\.0\.0\.1, is no public one"):
         post("https://hooks.example.com/x", b"{}", {})
 
 
