@@ -66,8 +66,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class CostChange:
-    """What the candidate's decisions cost more (less: negative) than those before, a row, with its interval."""
+class MeanChange:
+    """A mean over `n` rows before and after, and its change between `lower` and `upper`."""
 
     n: int
     before: float
@@ -78,9 +78,20 @@ class CostChange:
     status: Change
 
     @property
+    def words(self) -> str:
+        """The change as a part of a line."""
+        moved = f"{self.change:+.4g} [{self.lower:+.4g}, {self.upper:+.4g}]"
+        return f"{self.status}: {self.before:.4g} before, {self.after:.4g} after, {moved}"
+
+
+@dataclass(frozen=True)
+class CostChange(MeanChange):
+    """What the candidate's decisions cost more (less: negative) than those before, a row, with its interval."""
+
+    @property
     def headline(self) -> str:
         """The change in one line."""
-        return f"{self.status}: {_changed(self.before, self.after, self.change, self.lower, self.upper)} a row"
+        return f"{self.words} a row"
 
 
 @dataclass(frozen=True)
@@ -106,21 +117,13 @@ class Differences:
 
 
 @dataclass(frozen=True)
-class ErrorChange:
+class ErrorChange(MeanChange):
     """The mean absolute error where the truth is known; `change` below 0 is better."""
-
-    n: int
-    before: float
-    after: float
-    change: float
-    lower: float
-    upper: float
-    status: Change
 
     @property
     def headline(self) -> str:
         """The change in one line."""
-        return f"{self.status}: {_changed(self.before, self.after, self.change, self.lower, self.upper)}, of {self.n:,}"
+        return f"{self.words}, of {self.n:,}"
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,3 @@ class Replay(Result):
         if not self.endpoint or self.is_worse:
             return ""
         return f"deploy {self.model} --as {shlex.quote(self.endpoint)} --canary 10,50,100"
-
-
-def _changed(before: float, after: float, change: float, lower: float, upper: float) -> str:
-    return f"{before:.4g} before, {after:.4g} after, {change:+.4g} [{lower:+.4g}, {upper:+.4g}]"
