@@ -31,6 +31,7 @@ lint: .venv/.stamp-test  ## Style, types, import direction, and no registry name
 
 bench: .venv/.stamp-test  ## Our times beside a peer's, in one run (BENCH=--write keeps the table in the docs)
 	@tools/wrk.sh
+	@tools/peers.sh
 	$(BIN)/python tests/bench/run.py $(BENCH)
 
 soak: .venv/.stamp-soak  ## The tests that take minutes, Ray and Dask among them

@@ -170,7 +170,6 @@ def papermill_writes() -> Figures:
 
 
 PAPERMILL = functools.partial(command, "papermill", "bench.ipynb", "out.ipynb", "-p", "month", "3")
-# where it is missing: .venv-peers/bin/pip install ploomber-engine ipykernel mlflow pandas scikit-learn
 PLOOMBER: dict[str, Contender] = (
     {"ploomber-engine": functools.partial(command, "ploomber-engine", "bench.ipynb", "out.ipynb", bin_=PEERS.parent)}
     if PEERS.with_name("ploomber-engine").exists()

@@ -77,7 +77,6 @@ def _mlflow(call: str, n: int, prefix: str = "") -> Contender:
 SYNC = _mlflow('mlflow.log_metric("loss", 0.5, step=i)', 150)
 ASYNC = _mlflow('mlflow.log_metric("loss", 0.5, step=i, synchronous=False)', 2000)
 WORST = ', "µs, worst": times[-1] / 1000'
-# where it is missing: python -m venv .venv-peers && .venv-peers/bin/pip install dvclive
 DVC: dict[str, Contender] = {"dvclive": dvclive} if PEERS.exists() else {}
 
 BENCHES = (

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from contest import Figures
 
-PEERS = Path(__file__).parents[2] / ".venv-peers" / "bin" / "python"  # trackers that do not fit beside ours
+# Peers that do not fit beside ours, and one that does not fit beside those; tools/peers.sh makes both environments.
+PEERS, MLSERVER = (Path(__file__).parents[2] / name / "bin" / "python" for name in (".venv-peers", ".venv-mlserver"))
 QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

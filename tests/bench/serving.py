@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 from contest import Bench, Contender, Figures
-from places import PEERS, QUIET, project
+from places import MLSERVER, PEERS, QUIET, project
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 SERVER, CLIENT = ([*("taskset", "-c"), str(core)] for core in (CORES[0], CORES[-1]))
@@ -35,6 +35,7 @@ JSON, CSV, ARROW = "application/json", "text/csv", "application/vnd.apache.arrow
 FEATURES = ["month", "dep_delay", "distance", "hour", "air_time", "carrier", "origin", "dest"]
 LATENCY = re.compile(r"99%\s+([\d.]+)(us|ms|s)")
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+PORT = "{port}"  # stands in a server's command for its port
 
 EMPTY = """
 import sys, uvicorn
@@ -149,7 +150,7 @@ class Served:
 def _of(command: list[str], name: str) -> Iterator[Served]:
     port = free_port()
     started = time.perf_counter()
-    words = [word.replace("PORT", str(port)) for word in command]
+    words = [word.replace(PORT, str(port)) for word in command]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [*SERVER, *words],
@@ -177,7 +178,7 @@ def _of(command: list[str], name: str) -> Iterator[Served]:
 @contextlib.contextmanager
 def mlflow(name: str) -> Iterator[Served]:
     """Serve a model with MLflow's own server."""
-    words = [*("-m", "mlflow", "models", "serve", "--env-manager", "local"), "-m", place().saved(name), "-p", "PORT"]
+    words = [*("-m", "mlflow", "models", "serve", "--env-manager", "local"), "-m", place().saved(name), "-p", PORT]
     yield from _of([sys.executable, *words], name)
 
 
@@ -186,13 +187,32 @@ def litserve(name: str) -> Iterator[Served]:
     """Serve a model with LitServe."""
     script = place().folder / "with_litserve.py"  # its workers import the script once more
     script.write_text(LITSERVE)
-    yield from _of([str(PEERS), str(script), "PORT", place().saved(name)], name)
+    yield from _of([str(PEERS), str(script), PORT, place().saved(name)], name)
+
+
+@contextlib.contextmanager
+def mlserver(name: str) -> Iterator[Served]:
+    """Serve a model with MLServer, in one process and with no line in its log for each request."""
+    folder = place().folder / "with_mlserver" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    model = {
+        "name": name,
+        "implementation": "mlserver_mlflow.MLflowRuntime",
+        "parameters": {"uri": place().saved(name)},
+    }
+    (folder / "model-settings.json").write_text(json.dumps(model))
+    others = {"grpc_port": free_port(), "metrics_port": free_port()}
+    (folder / "settings.json").write_text(
+        json.dumps({"host": "127.0.0.1", "parallel_workers": 0, "debug": False, **others})
+    )
+    command = str(MLSERVER.with_name("mlserver"))
+    yield from _of(["env", f"MLSERVER_HTTP_PORT={PORT}", command, "start", str(folder)], name)
 
 
 @contextlib.contextmanager
 def empty(name: str) -> Iterator[Served]:  # it answers always the same
     """Serve nothing: what the same HTTP server needs for an answer that stands there."""
-    yield from _of([sys.executable, "-c", EMPTY, "PORT"], "")
+    yield from _of([sys.executable, "-c", EMPTY, PORT], "")
 
 
 @contextlib.contextmanager
@@ -359,14 +379,15 @@ def beginning(serve: Callable[..., Any]) -> Figures:
 
 
 def _if_there(**peers: Contender) -> dict[str, Contender]:
-    """Leave out the peers that are not installed here.
+    """Leave out the peers that `tools/peers.sh` could not install."""
+    return {name: each for name, each in peers.items() if name == "mlflow" or _is_installed(name)}
 
-    Where LitServe is missing: .venv-peers/bin/pip install litserve mlflow pandas scikit-learn
-    """
-    has_litserve = (
-        PEERS.exists() and not subprocess.run([PEERS, "-c", "import litserve"], capture_output=True).returncode
-    )
-    return {name: each for name, each in peers.items() if name != "litserve" or has_litserve}
+
+@functools.cache
+def _is_installed(peer: str) -> bool:
+    python = {"litserve": PEERS, "mlserver": MLSERVER}[peer]
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+    return python.exists() and not subprocess.run([python, "-c", code, peer], check=False).returncode
 
 
 def _single(serve: Callable[..., Any], name: str, *options: str) -> Contender:
@@ -385,7 +406,11 @@ def benches() -> tuple[Bench, ...]:
         Bench(
             "serve: single rows, boosting pipeline, compiled",
             _single(ours, COMPILED),
-            _if_there(mlflow=_single(mlflow, COMPILED), litserve=_single(litserve, COMPILED)),
+            _if_there(
+                mlflow=_single(mlflow, COMPILED),
+                litserve=_single(litserve, COMPILED),
+                mlserver=_single(mlserver, COMPILED),
+            ),
             "at least 50 times MLflow's requests; p99 at most 1/20",
             3,
         ),
@@ -420,7 +445,11 @@ def benches() -> tuple[Bench, ...]:
         Bench(
             "serve: 1,000 rows of JSON",
             _bulk(ours, split, 1000, JSON),
-            {"mlflow": _bulk(mlflow, split, 1000, JSON)},
+            _if_there(
+                mlflow=_bulk(mlflow, split, 1000, JSON),
+                litserve=_bulk(litserve, split, 1000, JSON),
+                mlserver=_bulk(mlserver, split, 1000, JSON),
+            ),
             "at most 1/4 of the time",
             3,
         ),
