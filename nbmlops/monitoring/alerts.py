@@ -76,12 +76,14 @@ def alert_of(name: str, content: Mapping[str, Any]) -> Alert:
         if kind not in KINDS:
             raise UsageError(f"{place}.on: there is no kind {kind!r} of events.", nearest(kind, KINDS))
     to, secret = content.get("to", ""), content.get("secret", "")
-    check_references(place, to, secret)
+    check_references(to, secret, of=f"{place}.")
     return Alert(name, on, to, bool(content.get("private", False)), secret)
 
 
-def check_references(place: str, to: str, secret: str = "") -> None:
+def check_references(to: str, secret: str, *, of: str) -> None:
     """Refuse what is no reference; from now on it is masked, since it may be the secret itself.
+
+    `of` stands in front of ``to`` and ``secret`` in the message.
 
     Raises
     ------
@@ -90,10 +92,10 @@ def check_references(place: str, to: str, secret: str = "") -> None:
     """
     if not to.startswith(WEBHOOK) or not _is_reference(to.removeprefix(WEBHOOK)):
         remember(to, to.removeprefix(WEBHOOK))
-        raise UsageError(f"{place}.to is no reference, and an address is a secret that belongs in no file.", _HINT)
+        raise UsageError(f"{of}to is no reference, and an address is a secret that belongs in no file.", _HINT)
     if secret and not _is_reference(secret):
         remember(secret)
-        raise UsageError(f"{place}.secret is no reference, and a secret belongs in no file.", 'secret = "env:NAME"')
+        raise UsageError(f"{of}secret is no reference, and a secret belongs in no file.", 'secret = "env:NAME"')
 
 
 def kinds_of(text: str) -> list[str]:

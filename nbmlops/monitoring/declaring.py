@@ -34,7 +34,7 @@ N_SHOWN = 10  # newest deliveries
 
 def check(to: str | None, secret: str | None) -> None:
     """Refuse what is no reference before anything else is said of it."""
-    check_references("The alert", "webhook:env:NAME" if to is None else to, secret or "")
+    check_references("webhook:env:NAME" if to is None else to, secret or "", of="--")
 
 
 def declared(project: Project, name: str, wish: Mapping[str, Any], *, dry_run: bool) -> AlertCard:

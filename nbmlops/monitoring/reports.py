@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
 
 from nbmlops.data.columns import ColumnDrift
 from nbmlops.editing import Line
@@ -40,6 +41,8 @@ class DriftReport(Result):
 @dataclass(frozen=True)
 class AlertRow:
     """An alert, as it is listed: `last` is what it has told last, or was to tell; `problem` why it cannot tell."""
+
+    noun: ClassVar[str] = "alert"
 
     name: str
     on: tuple[str, ...]
