@@ -20,11 +20,11 @@ from sklearn.pipeline import make_pipeline
 
 from nbmlops import background
 from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.endpoints import Endpoints
 from nbmlops.ledger.schedules import FINISHED
 from nbmlops.pipelines import jobs
 from nbmlops.registry.mlflow import Registry
 from nbmlops.serving import processes
-from nbmlops.serving.endpoints import Endpoint
 from nbmlops.surfaces.python import Operations
 from tests.agent.test_closed_loop import COLUMNS, Loop, flights, loop
 from tests.pipelines.test_warm import start_server
@@ -33,6 +33,7 @@ from tests.serving.crowd import crowd
 __all__ = ["loop"]
 
 pytestmark = pytest.mark.timeout(300)
+OTHERWISE = ("NBMLOPS_", "MLFLOW_", "CI", "PYTEST_CURRENT_TEST")  # variables that a warm server has not, or not so
 TOML = """\
 [project]
 name = "flights"
@@ -89,7 +90,7 @@ def surroundings() -> Iterator[dict[str, str]]:
         own = dict.fromkeys(
             ("XDG_RUNTIME_DIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "XDG_STATE_HOME"), runtime
         )
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("NBMLOPS_", "MLFLOW_", "CI"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OTHERWISE)}
         server = start_server(kept | own | {"NBMLOPS_SENDER": "off"})
         yield own
         server.kill()
@@ -128,9 +129,15 @@ def challenge(live: Loop, model: Any) -> None:
     live.arrives(december)
 
 
-def endpoint_of(live: Loop) -> Endpoint:
+def begins(live: Loop, challenger: str) -> None:
+    """Wait until a version is tried beside the champion."""
+    endpoints = live.project.open(Endpoints)
+    live.until(lambda: endpoints.wanted()["delays"].rollout.get("challenger") == challenger)
+
+
+def url_of(live: Loop) -> str:
     [endpoint] = Operations(live.project.folder).endpoints()
-    return endpoint
+    return str(endpoint.url)
 
 
 def answering(url: str) -> str:
@@ -150,19 +157,20 @@ def ends(live: Loop) -> list[tuple[str, str, str]]:
 def test_data_that_drift_end_in_a_version_that_live_requests_have_proven(
     live: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = endpoint_of(live).url
+    url = url_of(live)
     assert answering(url) == "delays/1"
     monkeypatch.delenv("NBMLOPS_AGENT")
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
     live.arrives(flights(2, 0.0))
     live.act("agent")
     challenge(live, with_gaps())
-    live.until(lambda: endpoint_of(live).rollout == "delays/2 running")
+    begins(live, "delays/2")
     time.sleep(2.0)
     assert (live.champion(), live.is_newest("RUNNING"), ends(live)) == ("1", True, [])  # nobody asks, so it waits
     with crowd(url, REQUEST, n_clients=2) as passengers:
         live.until(lambda: live.is_newest("FINISHED"))
     assert passengers.failures == []
-    assert (live.champion(), answering(url), endpoint_of(live).url) == ("2", "delays/2", url)
+    assert (live.champion(), answering(url), url_of(live)) == ("2", "delays/2", url)
     [(challenger, state, _)] = ends(live)
     assert (challenger, state) == ("delays/2", "done")
     live.until(lambda: live.states("drift") == [FINISHED])
@@ -172,12 +180,13 @@ def test_data_that_drift_end_in_a_version_that_live_requests_have_proven(
     ]
 
 
-def test_a_version_that_fails_live_is_taken_back_and_fails_the_job(live: Loop) -> None:
-    url = endpoint_of(live).url
+def test_a_version_that_fails_live_is_taken_back_and_fails_the_job(live: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    url = url_of(live)
     challenge(live, LogisticRegression())  # which cannot do with what is missing
     line = [sys.executable, "-m", "nbmlops.surfaces.cli", "run", "retrain", "--quiet"]
     with subprocess.Popen(line, cwd=live.project.root, stderr=subprocess.PIPE) as run:
-        live.until(lambda: endpoint_of(live).rollout == "delays/2 running")
+        begins(live, "delays/2")
         with crowd(url, REQUEST, n_clients=2):
             _, said = run.communicate(timeout=60)
     assert run.returncode == 7, said
