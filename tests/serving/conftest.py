@@ -1,14 +1,20 @@
 """Registered models, and a project whose endpoints are gone when its tests are."""
 
+import contextlib
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -16,12 +22,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from nbmlops.agent.serving import Serving
+from nbmlops.errors import NotFoundError
+from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.endpoints import Endpoints
+from nbmlops.ledger.events import Event
 from nbmlops.project import Project
 from nbmlops.registry.mlflow import Registry
 from nbmlops.registry.verbs import register
 from nbmlops.serving.endpoints import Endpoint
 from nbmlops.serving.processes import MODEL_PROCESS, WORKER, leftovers, running
-from nbmlops.serving.verbs import endpoints, undeploy
+from nbmlops.serving.verbs import deploy, endpoints, undeploy
+from nbmlops.validation.verbs import validate
+
+GATE = '[project]\nname = "flights"\n[gates.default]\ntarget = "late"\nmetrics.roc_auc = { min = 0.5 }\n'
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +73,93 @@ def shop(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path, flights: 
     for endpoint in endpoints(project):
         undeploy(project, endpoint.name)
     assert leftovers(root, ()) == []
+
+
+@pytest.fixture(scope="module")
+def judged(shop: Project, flights: pd.DataFrame) -> Project:
+    """The shop with a gate, and evidence for versions 1 and 3."""
+    (shop.root / "nbmlops.toml").write_text(GATE)
+    for version in ("1", "3"):
+        validate(shop, f"delays/{version}", data=flights.assign(late=flights.late.astype(int)))
+    return shop
+
+
+@pytest.fixture
+def ended(shop: Project) -> Iterator[Callable[[str], None]]:
+    """Names endpoints that are undeployed when the test is over."""
+    names: list[str] = []
+    yield names.append
+    for name in names:
+        if name in served(shop):
+            undeploy(shop, name)
+
+
+@contextlib.contextmanager
+def looked_after(project: Project) -> Iterator[list[str]]:
+    """Do what an agent does for endpoints, beside the test; gives what it tells."""
+    told: list[str] = []
+    serving = Serving(Project(project.root), told.append, every_s=0.1)
+    serving.start()
+    try:
+        yield told
+    finally:
+        serving.close()
+
+
+@pytest.fixture
+def kept_up(shop: Project) -> Iterator[None]:
+    """What an agent does for endpoints; none of them outlives the test, and version 1 is champion again."""
+    try:
+        with looked_after(shop):
+            yield
+    finally:
+        for name in served(shop):
+            undeploy(shop, name)
+        for name in ("delays", "moody"):
+            with contextlib.suppress(NotFoundError):
+                shop.open(Registry).set_alias(name, "champion", "1")
+
+
+def state_of(project: Project, name: str) -> str:
+    """The state of an endpoint's rollout."""
+    return str(project.open(Endpoints).wanted()[name].rollout.get("state"))
+
+
+def rollout_events(project: Project, name: str) -> list[Event]:
+    """What the ledger tells of an endpoint's rollouts, oldest first."""
+    return project.open(Ledger).events(verbs=("rollout",), subject=f"endpoint/{name}")[::-1]
+
+
+@pytest.fixture(scope="module")
+def moods(shop: Project, moody: dict[str, str]) -> Iterator[str]:
+    """An endpoint of the good one with two processes; its URL."""
+    yield deploy(shop, f"moody/{moody['good']}", as_="moods", workers=2).url
+    undeploy(shop, "moods")
+
+
+def children(shop: Project) -> list[psutil.Process]:
+    """The processes that answer for the model of `moods`."""
+    [parent] = model_processes(shop, "moods")
+    return psutil.Process(parent).children()
+
+
+DEPLOY = """
+import sys
+from nbmlops.project import Project
+from nbmlops.serving.verbs import deploy
+deploy(Project(sys.argv[1]), sys.argv[2], as_=sys.argv[3])
+"""
+
+POINTS = ["endpoint-prepared", "endpoint-wanted", "endpoint-told", "endpoint-made"]
+
+
+def killed_at(shop: Project, point: str, model: str, name: str) -> None:
+    """Deploy in a process that kills itself at a point."""
+    environment = {**os.environ, "NBMLOPS_CRASH_AT": point}
+    done = subprocess.run(
+        [sys.executable, "-c", DEPLOY, str(shop.root), model, name], env=environment, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def served(project: Project) -> dict[str, Endpoint]:

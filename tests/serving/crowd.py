@@ -3,13 +3,41 @@
 import contextlib
 import http.client
 import itertools
+import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 JSON = {"Content-Type": "application/json"}
+
+
+def row(**values: Any) -> bytes:
+    """Word a request of one row."""
+    return json.dumps({"dataframe_split": {"columns": [*values], "data": [[*values.values()]]}}).encode()
+
+
+def x(value: float) -> bytes:
+    """Ask the moody model."""
+    return row(x=value)
+
+
+DELAYS = row(delay=0.3, carrier="UA", day=2)
+
+
+def answer(url: str, body: bytes = DELAYS, timeout_s: float = 30.0) -> tuple[int, Any]:
+    """Ask once; gives the predictions, or the message of the error."""
+    request = urllib.request.Request(f"{url}/invocations", body, JSON)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            return response.status, json.load(response)["predictions"]
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, json.load(exc)["error"]["message"]
 
 
 @dataclass

@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 from sklearn.neighbors import KNeighborsRegressor
 
-from nbmlops import background
 from nbmlops.errors import ConflictError, DeployError, NbmlopsError
 from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.endpoints import Endpoints, Variant
@@ -19,14 +18,12 @@ from nbmlops.ledger.tables import FORMS
 from nbmlops.project import Project
 from nbmlops.registry.mlflow import Registry
 from nbmlops.registry.reading import resolved
-from nbmlops.registry.verbs import promote, register, rollback
+from nbmlops.registry.verbs import register
 from nbmlops.serving import keeping, variants
 from nbmlops.serving.instructions import COMPILED, MODEL
 from nbmlops.serving.verbs import deploy, predict, undeploy
 from nbmlops.tracking.mlflow import Tracking
-from nbmlops.validation.verbs import validate
 from tests.serving.conftest import served, servers
-from tests.serving.crowd import until
 
 
 @pytest.fixture(scope="module")
@@ -188,54 +185,3 @@ def test_what_was_found_is_told_with_the_deployment(shop: Project, near: str) ->
         "latency": "ok",
         "memory": "ok",
     }
-
-
-# ------------------------------------------------------------- without an agent, and with one
-def test_a_promotion_and_a_rollback_switch_endpoints_where_no_agent_runs(shop: Project, flights: pd.DataFrame) -> None:
-    (shop.root / "nbmlops.toml").write_text(
-        '[project]\nname = "flights"\n[gates.default]\ntarget = "late"\nmetrics.roc_auc = { min = 0.5 }\n'
-    )
-    table = flights.assign(late=flights.late.astype(int))
-    for version in ("1", "3"):
-        validate(shop, f"delays/{version}", data=table)
-    shop.open(Registry).set_alias("delays", "champion", "3")
-    promote(shop, "delays/1")
-    deploy(shop, "delays@champion", as_="goes")
-    try:
-        assert promote(shop, "delays/3").switched == ("goes",)
-        until(lambda: (served(shop)["goes"].status, served(shop)["goes"].version) == ("answers", "3"), 20)
-        assert rollback(shop, "delays").switched == ("goes",)
-        until(lambda: (served(shop)["goes"].status, served(shop)["goes"].version) == ("answers", "1"), 20)
-    finally:
-        undeploy(shop, "goes")
-
-
-def test_stopping_the_agent_ends_what_is_served_and_it_comes_back_with_it(
-    shop: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from nbmlops.agent.control import agent
-
-    url = deploy(shop, "delays/1", as_="resting").url
-    monkeypatch.delenv("NBMLOPS_AGENT")
-    agent(shop)
-    try:
-        assert len(servers(shop, "resting")) == 1
-        agent(shop, stop=True)
-        assert servers(shop, "resting") == set()
-        assert served(shop)["resting"].status == "dead"
-        agent(shop)
-        until(lambda: served(shop)["resting"].status == "answers", 20)
-        assert served(shop)["resting"].url == url
-    finally:
-        background.stop(shop.root)
-        undeploy(shop, "resting")
-
-
-def test_it_is_said_when_nobody_goes_on_with_a_rollout(shop: Project) -> None:
-    told: list[str] = []
-    project = Project(shop.root, notify=told.append)
-    deploy(project, "delays/1", as_="alone")
-    assert told == []
-    deploy(project, "delays/3", as_="alone", canary="10,100")
-    assert told == ["No agent is left behind here: nobody goes on with the rollout until `agent --foreground` does."]
-    undeploy(project, "alone")

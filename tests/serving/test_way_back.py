@@ -15,11 +15,10 @@ from nbmlops.registry.verbs import promote, register, rollback
 from nbmlops.serving import deploying, keeping
 from nbmlops.serving.verbs import deploy, undeploy
 from nbmlops.validation.verbs import validate
-from tests.serving.conftest import model_processes, served, servers
+from tests.serving.conftest import GATE, model_processes, served, servers
 from tests.serving.crowd import crowd, until
 
 ROW = b'{"dataframe_split": {"columns": ["delay", "day"], "data": [[0.3, 2]]}}'
-GATE = '[project]\nname = "flights"\n[gates.default]\ntarget = "late"\nmetrics.roc_auc = { min = 0.5 }\n'
 
 
 @pytest.fixture(scope="module")
