@@ -85,7 +85,7 @@ class Serving:
                 continue
             with processes.only_one(keeping.lock(self._project, folder.name), waits=False) as is_free:
                 if is_free and folder.name not in self._project.open(Endpoints).wanted():
-                    keeping.ended(self._project, folder.name)
+                    keeping.cleared(self._project, folder.name)
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _keep_up(self) -> None:

@@ -157,7 +157,7 @@ def _traffic(project: Project, name: str, seen: Mapping[str, Any] | None, now_s:
 
     At the first look the traffic of the last day is new.
     """
-    from nbmlops.serving.rolling import counted
+    from nbmlops.serving.keeping import counted
 
     wanted = project.open(Endpoints).wanted().get(name)
     if wanted is None or wanted.host != socket.gethostname():
@@ -165,7 +165,7 @@ def _traffic(project: Project, name: str, seen: Mapping[str, Any] | None, now_s:
     if not wanted.capture:
         raise UsageError(f"{name} captures no requests.", f"deploy {wanted.champion.label} --as {name} --capture")
     before = seen or {"at_s": now_s - FIRST_S, "label": "", "rows": 0}
-    label, window = wanted.champion.label, counted(project, name).get(wanted.champion.label)
+    label, window = wanted.champion.label, counted(project, wanted).get(wanted.champion.label)
     n_rows = window.n_rows if window else 0
     is_longer = before["label"] == label and n_rows >= before["rows"]  # a server that began anew counts from 0
     n_new = (n_rows - before["rows"] if is_longer else n_rows) * wanted.capture.get("rate", 1.0)

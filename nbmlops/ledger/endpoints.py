@@ -42,8 +42,9 @@ class Variant:
 class Wanted:
     """An endpoint as it is to be.
 
-    `follows` is ``name@alias`` where the endpoint goes with an alias. `port` 0 is any free one, and
-    `token`, `certificate` and `key` are references or paths, never values. `capture` is empty where
+    `host` is the machine that serves it, empty where any may act on it: at a `target` that is no machine of ours,
+    reached with `parameters`. `follows` is ``name@alias`` where the endpoint goes with an alias. `port` 0 is any free
+    one, and `token`, `certificate` and `key` are references or paths, never values. `capture` is empty where
     nothing is captured, `limits` holds those that are not the servers' own; `rollout` is the record of
     the one that goes on, or went on last.
     """
@@ -63,6 +64,8 @@ class Wanted:
     rollout: Mapping[str, Any] = field(default_factory=dict)
     since: str = ""
     revision: int = 0
+    target: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def champion(self) -> Variant:

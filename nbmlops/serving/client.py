@@ -55,6 +55,26 @@ def _opener(server: Server) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(*handlers)
 
 
+def told(server: Server, path: str) -> Any:
+    """Read a page of JSON from a server.
+
+    Raises
+    ------
+    StoreError
+        It does not answer, or not with that.
+    """
+    request = urllib.request.Request(f"{server.url}{path}", headers=_authorization(server))  # noqa: S310 - our own URL
+    try:
+        with _opener(server).open(request, timeout=PING_TIMEOUT_S) as response:
+            return json.load(response)
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        raise unreachable(server, str(getattr(exc, "reason", exc))) from exc
+
+
+def _authorization(server: Server) -> dict[str, str]:
+    return {"Authorization": f"Bearer {server.token}"} if server.token else {}
+
+
 def predictions(server: Server, frame: "pd.DataFrame") -> Iterator[list[Any]]:
     """Score a table in chunks of at most 10,000 rows, each small enough for the server.
 
@@ -105,7 +125,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _invoke(server: Server, body: bytes) -> list[Any]:
-    headers = {"Content-Type": JSON, **({"Authorization": f"Bearer {server.token}"} if server.token else {})}
+    headers = {"Content-Type": JSON, **_authorization(server)}
     request = urllib.request.Request(f"{server.url}/invocations", body, headers)  # noqa: S310 - our own URL
     try:
         with _opener(server).open(request, timeout=PREDICT_TIMEOUT_S) as response:

@@ -4,10 +4,11 @@ import contextlib
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from nbmlops import background
 from nbmlops.errors import ConflictError, DeployError, NbmlopsError, UsageError
@@ -18,9 +19,10 @@ from nbmlops.project import Project
 from nbmlops.registry.reading import remembered
 from nbmlops.registry.versions import CHALLENGER, CHAMPION, ModelVersion, parse_reference
 from nbmlops.scrub import scrub, scrub_text
-from nbmlops.serving import keeping, processes, rolling, variants
+from nbmlops.serving import keeping, processes, rolling
 from nbmlops.serving.endpoints import Deployment, check_endpoint_name
 from nbmlops.serving.policy import Terms, Trial, check_columns
+from nbmlops.serving.target import Place, target_of
 from nbmlops.tracking.journal import crash_point
 
 LOOK_S = 0.25
@@ -29,7 +31,9 @@ LONGEST_TROUBLE = 500
 
 
 # ----------------------------------------------------------------------- the deploy
-def deployed(project: Project, model: str, name: str, terms: Terms, trial: Trial, *, dry_run: bool) -> Deployment:
+def deployed(
+    project: Project, model: str, name: str, terms: Terms, trial: Trial, place: Place, *, dry_run: bool
+) -> Deployment:
     """Have a model version answer on an endpoint, or begin to try it there.
 
     Raises
@@ -42,35 +46,37 @@ def deployed(project: Project, model: str, name: str, terms: Terms, trial: Trial
     if dry_run:
         known = ours(project.open(Endpoints).wanted().get(name))
         trial = _fitting(trial, known, version)
-        wanted = terms.applied(_with(known, name, version, model, is_tried=bool(known and trial.plan)))
+        wanted = terms.applied(_with(known, name, version, model, place, is_tried=bool(known and trial.plan)))
         _check(project, wanted, known, version, trial)
         replaced, words = (known.champion.label, trial.words) if known else ("", "")
         return Deployment(name, "", version.name, version.version, "", replaced, words, dry_run=True)
     with processes.only_one(keeping.lock(project, name)):
-        made = _put(project, model, version, name, terms, trial)
+        made = _put(project, model, version, name, terms, trial, place)
     call_agent(project)
     return made
 
 
-def _put(project: Project, model: str, version: ModelVersion, name: str, terms: Terms, trial: Trial) -> Deployment:
+def _put(
+    project: Project, model: str, version: ModelVersion, name: str, terms: Terms, trial: Trial, place: Place
+) -> Deployment:
     """Prove a version and have it served; whoever calls holds the endpoint's lock."""
     started = time.monotonic()
     old = ours(project.open(Endpoints).wanted().get(name))
     trial = _fitting(trial, old, version)
     is_tried = bool(old and trial.plan)
-    wanted = terms.applied(_with(old, name, version, model, is_tried=is_tried))
+    wanted = terms.applied(_with(old, name, version, model, place, is_tried=is_tried))
     _check(project, wanted, old, version, trial)
-    report = variants.prepared(project, keeping.folder_of(project, name), variant_of(version), wanted.workers)
+    report = target_of(wanted).prepared(project, wanted, variant_of(version))
     crash_point("endpoint-prepared")
     if is_tried and trial.plan:
-        counts = rolling.counted(project, name)
+        counts = target_of(wanted).counted(project, wanted)
         wanted = rolling.begun(
             wanted, variant_of(version), trial.plan, slo=trial.slo, promote=trial.promote, counts=counts
         )
     found = _made_so(project, wanted, old)
     return Deployment(
         endpoint=name,
-        url=url_of(wanted, found.port),
+        url=url_of(wanted, found.record()),
         model=version.name,
         version=version.version,
         form=next((each.partition(" ")[2] for each in found.forms if each.startswith(f"{version.label} ")), ""),
@@ -87,19 +93,23 @@ def variant_of(version: ModelVersion) -> Variant:
     return Variant(version.name, version.version, version.digest)
 
 
-def url_of(wanted: Wanted, port: int) -> str:
-    """Word where an endpoint listens."""
+def url_of(wanted: Wanted, found: Mapping[str, Any]) -> str:
+    """Word where an endpoint listens, by what was found of it."""
+    if url := found.get("url"):
+        return str(url)
+    port = found.get("port", 0)
     host = f"[{wanted.address}]" if ":" in wanted.address else wanted.address
     return f"{'https' if wanted.certificate else 'http'}://{host}:{port}" if port else ""
 
 
-def _with(old: Wanted | None, name: str, version: ModelVersion, model: str, *, is_tried: bool) -> Wanted:
+def _with(old: Wanted | None, name: str, version: ModelVersion, model: str, place: Place, *, is_tried: bool) -> Wanted:
     """Give an endpoint with a version in it; one that is tried goes on to follow what it followed."""
     wanted = parse_reference(model)
     follows = f"{wanted.name}@{wanted.alias}" if wanted.alias else ""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if old is None:
-        return Wanted(name, socket.gethostname(), (variant_of(version),), follows, since=now)
+        return place.taken(Wanted(name, place.host, (variant_of(version),), follows, since=now))
+    old = place.taken(old)
     if is_tried:
         return replace(old, since=now)
     return replace(old, variants=(variant_of(version),), follows=follows, rollout={}, since=now)
@@ -169,15 +179,15 @@ def _made_so(project: Project, wanted: Wanted, old: Wanted | None) -> keeping.Fo
     kept = endpoints.want(wanted)
     try:
         crash_point("endpoint-wanted")
-        found = keeping.made_so(project, kept)
+        found = target_of(kept).made_so(project, kept)
         crash_point("endpoint-made")
     except BaseException:
         with contextlib.suppress(NbmlopsError):
             if old is None:
                 endpoints.forget(kept.name)
-                keeping.ended(project, kept.name)
+                target_of(kept).ended(project, kept)
             else:
-                keeping.made_so(project, endpoints.want(replace(old, revision=kept.revision)))
+                target_of(kept).made_so(project, endpoints.want(replace(old, revision=kept.revision)))
         raise
     endpoints.tell(kept.name, found.record())
     return found
@@ -191,7 +201,7 @@ def ours(wanted: Wanted | None) -> Wanted | None:
     ConflictError
         Another machine serves it.
     """
-    if wanted is not None and wanted.host != socket.gethostname():
+    if wanted is not None and not keeping.is_ours(wanted):
         raise ConflictError(
             f"{wanted.host} serves the endpoint {wanted.name}; only that machine can change it.",
             f"Run this on {wanted.host}, or choose another name: --as NAME",
@@ -287,11 +297,22 @@ def keep(project: Project, wanted: Wanted, *, waits: bool = False) -> None:
         now = endpoints.wanted().get(wanted.name)
         if now is None:
             return
-        if now.rollout.get("state") == rolling.RUNNING and keeping.is_level(project, now):
-            now = rolling.rolled(project, now) or now
+        target = target_of(now)
+        if now.rollout.get("state") == rolling.RUNNING and target.is_level(project, now):
+            now = _taken_on(project, now)
         is_told = endpoints.found().get(now.name, {}).get("revision") == now.revision
-        if not is_told or not keeping.is_level(project, now):
-            endpoints.tell(now.name, keeping.made_so(project, now).record())
+        if not is_told or not target.is_level(project, now):
+            endpoints.tell(now.name, target.made_so(project, now).record())
+
+
+def _taken_on(project: Project, wanted: Wanted) -> Wanted:
+    """Take a rollout on; another machine that may do so too, and was quicker, is no trouble."""
+    try:
+        return rolling.rolled(project, wanted) or wanted
+    except ConflictError:
+        if wanted.host:
+            raise
+        return project.open(Endpoints).wanted().get(wanted.name, wanted)
 
 
 def main(root: Path) -> None:

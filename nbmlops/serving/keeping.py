@@ -25,7 +25,9 @@ from nbmlops.registry.reading import moves_of
 from nbmlops.registry.versions import alias_stack
 from nbmlops.secrets import resolved
 from nbmlops.serving import processes, variants
+from nbmlops.serving.counters import refusals, summed
 from nbmlops.serving.instructions import (
+    COUNTERS,
     FACTS,
     FILE,
     LOG,
@@ -37,6 +39,8 @@ from nbmlops.serving.instructions import (
 )
 from nbmlops.serving.log import bound
 from nbmlops.serving.policy import limits_of
+from nbmlops.serving.preflight import Preflight
+from nbmlops.serving.window import Window
 from nbmlops.serving.wire import socket_name
 from nbmlops.tracking.journal import crash_point
 
@@ -58,17 +62,26 @@ def lock(project: Project, name: str) -> Path:
 # ---------------------------------------------------------------------- an endpoint
 @dataclass(frozen=True)
 class Found:
-    """What is of an endpoint on this machine, as the ledger keeps it beside what is wanted."""
+    """What is of an endpoint, as the ledger keeps it beside what is wanted.
+
+    One of a machine of ours has a `port` there, one at another target its `url`.
+    """
 
     port: int = 0
     pids: tuple[int, ...] = ()
     revision: int = 0
     trouble: str = ""
     forms: tuple[str, ...] = ()
+    url: str = ""
 
     def record(self) -> dict[str, Any]:
         """Give it as JSON has it."""
         return {**vars(self), "pids": list(self.pids), "forms": list(self.forms)}
+
+
+def prepared(project: Project, wanted: Wanted, variant: Variant) -> Preflight:
+    """Bring a version's files to an endpoint's folder and have it pass its preflight, as `variants.prepared` does."""
+    return variants.prepared(project, folder_of(project, wanted.name), variant, wanted.workers)
 
 
 def made_so(project: Project, wanted: Wanted) -> Found:
@@ -244,8 +257,13 @@ def _others(folder: Path, wanted: Wanted) -> list[Path]:
     return sorted(set((folder / VARIANTS).glob("*")) - served, key=lambda place: place.stat().st_mtime)
 
 
-def ended(project: Project, name: str) -> None:
-    """End all of an endpoint that is wanted no longer: workers finish what they have, then models and files go."""
+def ended(project: Project, wanted: Wanted) -> None:
+    """End all of an endpoint that is wanted no longer."""
+    cleared(project, wanted.name)
+
+
+def cleared(project: Project, name: str) -> None:
+    """End what is of an endpoint on this machine: workers finish what they have, then models and files go."""
     folder = folder_of(project, name)
     for own in sorted((folder / WORKERS).glob("*")):
         stop_worker(own)
@@ -276,10 +294,25 @@ def is_level(project: Project, wanted: Wanted) -> bool:
     )
 
 
+def counted(project: Project, wanted: Wanted) -> dict[str, Window]:
+    """Give what the servers of an endpoint on this machine have counted, by version."""
+    return summed(sorted((folder_of(project, wanted.name) / WORKERS).glob(f"*/{COUNTERS}")))
+
+
+def refused(project: Project, wanted: Wanted) -> dict[str, int]:
+    """Give how many requests the servers of an endpoint on this machine have answered with an error, by status."""
+    found = refusals((folder_of(project, wanted.name) / WORKERS).glob(f"*/{COUNTERS}"))
+    return {str(status): count for status, count in found.items()}
+
+
+def is_ours(wanted: Wanted) -> bool:
+    """Say whether this machine may act on an endpoint: it serves it, or no machine of ours does."""
+    return wanted.host in ("", socket.gethostname())
+
+
 def of_this_machine(project: Project) -> Iterator[Wanted]:
-    """Give the endpoints that this machine serves."""
-    here = socket.gethostname()
-    return (each for each in project.open(Endpoints).wanted().values() if each.host == here)
+    """Give the endpoints that this machine may act on."""
+    return filter(is_ours, project.open(Endpoints).wanted().values())
 
 
 def owned(project: Project) -> set[int]:

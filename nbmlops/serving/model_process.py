@@ -256,11 +256,7 @@ def _proven(model: Any, form: Form, load_s: float) -> preflight.Preflight:
     if not pid:
         signal.alarm(PROOF_S)
         try:
-            is_batchable = bool(form.example) and rows_stand_alone(model, form.example)
-            found = preflight.of_pyfunc(
-                model, form, lambda body: _predictions(model, body), load_s, is_batchable=is_batchable
-            )
-            found.write(Path())
+            checked(model, form, load_s).write(Path())
         except BaseException:  # noqa: BLE001  # nothing of the parent's may run in its child
             traceback.print_exc()
             os._exit(1)
@@ -271,6 +267,12 @@ def _proven(model: Any, form: Form, load_s: float) -> preflight.Preflight:
         died = Check("predictions", preflight.FAIL, what)
         preflight.Preflight((died,)).write(Path())
     return preflight.Preflight.read(Path())
+
+
+def checked(model: Any, form: Form, load_s: float) -> preflight.Preflight:
+    """Make the checks of a model that was loaded here, in so many seconds."""
+    is_batchable = bool(form.example) and rows_stand_alone(model, form.example)
+    return preflight.of_pyfunc(model, form, lambda body: _predictions(model, body), load_s, is_batchable=is_batchable)
 
 
 def _predictions(model: Any, body: bytes) -> list[Any]:

@@ -18,6 +18,7 @@ from nbmlops.scrub import scrub_text
 from nbmlops.serving.instructions import Ready
 
 WORKER, MODEL_PROCESS, PREFLIGHT = (f"nbmlops.serving.{name}" for name in ("worker", "model_process", "preflight"))
+RAY = "nbmlops.serving.targets.ray_applications"
 MODULES = (WORKER, MODEL_PROCESS)
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 40.0  # longer than a server takes to finish the requests it has
@@ -78,6 +79,18 @@ def until(process: subprocess.Popen[bytes], is_done: Callable[[], bool]) -> bool
         return False
     finally:
         if not is_done():
+            process.kill()
+            process.wait()
+
+
+def finished(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    """Wait for the end of a process that ends by itself, and give its exit code; one that takes longer is ended."""
+    try:
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
             process.kill()
             process.wait()
 

@@ -12,27 +12,14 @@ from nbmlops.ledger.endpoints import CHALLENGER, CHAMPION, SHADOW, Endpoints, Va
 from nbmlops.ledger.events import Draft
 from nbmlops.project import Project
 from nbmlops.scrub import scrub
-from nbmlops.serving.counters import refusals, summed
-from nbmlops.serving.instructions import COUNTERS, WORKERS
-from nbmlops.serving.keeping import folder_of
 from nbmlops.serving.rollout import Plan, Rollout, advanced, assessed
+from nbmlops.serving.target import target_of
 from nbmlops.serving.window import Window
 from nbmlops.strict_json import plain
 
 COUNTED = ("baseline", "mark")  # what of a rollout's record is counts: long, and of no use in an event
 RUNNING, DONE, ROLLED_BACK = "running", "done", "rolled_back"
 PROMOTE_LOG = "promote.log"
-
-
-def counted(project: Project, name: str) -> dict[str, Window]:
-    """Give what the servers of an endpoint on this machine have counted, by version."""
-    return summed(sorted((folder_of(project, name) / WORKERS).glob(f"*/{COUNTERS}")))
-
-
-def refused(project: Project, name: str) -> dict[str, int]:
-    """Give how many requests the servers of an endpoint on this machine have refused, by status."""
-    found = refusals((folder_of(project, name) / WORKERS).glob(f"*/{COUNTERS}"))
-    return {str(status): count for status, count in found.items()}
 
 
 def begun(
@@ -60,7 +47,7 @@ def rolled(project: Project, wanted: Wanted) -> Wanted | None:
     answers alone. Either is an event.
     """
     rollout = Rollout.of(wanted.rollout)
-    counts, now = counted(project, wanted.name), datetime.now(UTC)
+    counts, now = target_of(wanted).counted(project, wanted), datetime.now(UTC)
     verdict = assessed(rollout, counts, now)
     after = advanced(rollout, verdict, now, counts)
     if after is rollout:

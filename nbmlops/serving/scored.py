@@ -58,7 +58,7 @@ class CompiledModel:
     def __init__(self, label: str, scorer: Scorer, schema: Schema, latency_s: float = Bounds.latency_s) -> None:
         self.label = label
         self.schema = schema
-        self._names = _names(label)
+        self._names = names_of(label)
         self._scorer = scorer
         self._batcher = Batcher(self._scored, latency_s)
 
@@ -214,7 +214,7 @@ class RemoteModel:
         self._patience_s = patience_s
         self.label = label
         self.schema = schema
-        self._names = _names(label)
+        self._names = names_of(label)
         self._lines: dict[str, _Line] = {}
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self._opened = asyncio.Event()
@@ -240,15 +240,8 @@ class RemoteModel:
         for _ in range(N_TRIES):
             with contextlib.suppress(_GoneError):
                 line = await self._free_line()
-                return self._worded(request, *await line.ask(body, content_type))
+                return worded(request, self._names, *await line.ask(body, content_type))
         raise KernelError(f"The process of {self.label} died on this request.", "Its server.log says why.")
-
-    def _worded(self, request: Request, status: int, body: bytes) -> Answered:
-        if status != 200:
-            return Answer(status, body), ()
-        found = _loads(body)["predictions"]
-        given = Answer(status, body) if request.is_invocation else request.answer(np.asarray(found), *self._names)
-        return given, found
 
     def expire(self, before: float) -> None:
         """Give up what waits since before a time of the loop's."""
@@ -283,10 +276,18 @@ class RemoteModel:
             line.close()
 
 
-def _names(label: str) -> tuple[str, str]:
+def names_of(label: str) -> tuple[str, str]:
     """Split a label, ``name/version``, for answers that name both."""
     name, _, version = label.rpartition("/")
     return name, version
+
+
+def worded(request: Request, names: tuple[str, str], status: int, body: bytes) -> Answered:
+    """Word as its caller wants it what a model in another process has answered in MLflow's protocol."""
+    if status != 200:
+        return Answer(status, body), ()
+    found = _loads(body)["predictions"]
+    return Answer(status, body) if request.is_invocation else request.answer(np.asarray(found), *names), found
 
 
 def _loads(body: bytes) -> Any:

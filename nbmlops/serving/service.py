@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import hmac
 import itertools
+import json
 import re
 import time
 import traceback
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from nbmlops.errors import DataError, KernelError, NbmlopsError, NotFoundError, UsageError, nearest
+from nbmlops.registry.forms import Form
 from nbmlops.serving.capture.writing import Capture
 from nbmlops.serving.counters import Tally
 from nbmlops.serving.instructions import Bounds, Instructions
@@ -31,6 +33,7 @@ from nbmlops.serving.scored import Model
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Page = Callable[[], bytes]  # JSON
 
 GET = {"/ping": "GET", "/health": "GET", "/ready": "GET", "/version": "GET", "/metrics": "GET"}
 PATHS = {**GET, "/openapi.json": "GET", "/docs": "GET", "/invocations": "POST"}
@@ -42,9 +45,23 @@ KEY, REQUEST_ID = b"nbmlops-key", b"nbmlops-request-id"
 LONGEST_ID = 100
 RETRY_S = "1"
 MOST_BODIES = 8  # of the largest size that is taken, as many bytes may come in and wait at once
+SHADOW = "shadow"  # the role of a version that answers nobody
 SHADOWS_WAITING = 64  # requests that a shadow may be behind; more are not compared
 DRAIN_BYTES = 512 * 2**20  # of a body that was refused: read and dropped, so that its sender reads the answer
 
+DATATYPES = {  # of MLflow's signatures
+    "boolean": "BOOL",
+    "bool": "BOOL",
+    "string": "BYTES",
+    "str": "BYTES",
+    "object": "BYTES",
+    "integer": "INT32",
+    "int32": "INT32",
+    "long": "INT64",
+    "int64": "INT64",
+    "float": "FP32",
+    "float32": "FP32",
+}
 _TYPES = {JSON: (b"content-type", JSON.encode())}  # of answers, ready to be sent
 _FAILED = refused(500, NbmlopsError("The server failed on this request.", "Its server.log says why."))
 _AGAIN = (("retry-after", RETRY_S),)
@@ -101,6 +118,28 @@ class Live:
         return open_inference.Served(self.instructions.model, versions, self.first.model.schema, self.output)
 
 
+def live_of(instructions: Instructions, variants: Mapping[str, Variant], forms: Mapping[str, Form]) -> Live:
+    """Put together what is served: versions that can be asked, by their labels, as instructions share requests."""
+    first = forms[instructions.variants[0].label]
+    example = next((forms[each.label].example for each in instructions.variants if forms[each.label].example), "")
+    return Live(
+        instructions,
+        variants,
+        Router({each.label: each.weight for each in instructions.variants if each.weight}),
+        [variants[each.label] for each in instructions.variants if each.role == SHADOW],
+        first.mlflow_version.encode(),
+        _datatype(first.outputs),
+        json.loads(example) if example else None,
+    )
+
+
+def _datatype(outputs: str) -> str:
+    """Word the type of a model's predictions as the Open Inference Protocol does; numbers where it is not known."""
+    columns = json.loads(outputs) if outputs else []
+    kind = columns[0].get("tensor-spec", {}).get("dtype") or columns[0].get("type") if columns else ""
+    return DATATYPES.get(str(kind), "FP64")
+
+
 class Asked(NamedTuple):
     """A request's head, as far as it matters."""
 
@@ -122,13 +161,19 @@ class Service:
     """The application of one worker."""
 
     def __init__(
-        self, live: Live, capture: Capture | None, counted: Callable[[], str], refused: Callable[[int], None]
+        self,
+        live: Live,
+        capture: Capture | None,
+        counted: Callable[[], str],
+        refused: Callable[[int], None],
+        pages: Mapping[str, Page] | None = None,
     ) -> None:
         self.live = live
         self.capture = capture
         self.is_ending = False
         self.refused = refused  # counts an answer that is an error, by its status
         self._counted = counted  # the endpoint's metrics, over all its workers
+        self._pages = pages or {}  # beside those that every server has
         self._n_open = self._n_bytes = 0  # requests that wait, and bytes of bodies that come in or wait
         self._n_shadowed = 0
 
@@ -171,8 +216,8 @@ class Service:
     def _refusal(self, asked: Asked, live: Live) -> Answer | None:
         """Refuse what is not here, not allowed, or too much."""
         path, method = asked.path, asked.method.replace("HEAD", "GET")
-        if path in PATHS:
-            allowed = PATHS[path]
+        if path in PATHS or path in self._pages:
+            allowed = PATHS.get(path, "GET")
         elif _is_v2(path):
             allowed = "POST" if open_inference.infer_target(path) else "GET"
         else:
@@ -330,6 +375,8 @@ class Service:
             return Answer(200, self._counted().encode(), "text/plain; version=0.0.4; charset=utf-8")
         if path in ("/openapi.json", "/docs"):
             return _described(live, path)
+        if path in self._pages:
+            return Answer(200, self._pages[path]())
         if path == "/ready" and self.is_ending:
             return refused(503, NbmlopsError("This server is about to end."))
         return Answer(200, b"\n")

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from nbmlops import background
@@ -89,9 +88,18 @@ def _put_to_proof(project: Project, folder: Path, variant: Variant, n_processes:
         raise DeployError(
             f"{variant.label} failed its preflight, so what is live stays: {found.failures}.", f"Read {folder / LOG}"
         )
-    if found.said:  # from now on it must say so again, wherever it is deployed
-        project.open(Endpoints).put_form(variant.digest, replace(form, predictions=found.said).record(), None)
+    recorded(project, variant, found)
     return found
+
+
+def recorded(project: Project, variant: Variant, found: Preflight) -> None:
+    """Keep what a version has said first about its input example: from now on it must say so, wherever it is deployed.
+
+    Only of one that was not loaded when it was registered is there anything to be kept.
+    """
+    if found.said:
+        kept = project.open(Endpoints).form(variant.digest) or Form("pyfunc").record()
+        project.open(Endpoints).put_form(variant.digest, {**kept, "predictions": found.said}, None)
 
 
 @contextlib.contextmanager

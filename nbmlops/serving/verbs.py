@@ -10,6 +10,7 @@ from nbmlops.data.tables import check_ending, read_table, write_table
 from nbmlops.errors import ConflictError, DataError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import Project
 from nbmlops.serving.endpoints import Deployment, Endpoint, Predictions, Share, Traffic, Undeployment
+from nbmlops.serving.target import RAY, Place, target_of
 from nbmlops.serving.targets.deployments import LOCAL, TargetDeployment, deployed_to, refuse_local
 from nbmlops.verb import DataRef, EndpointName, ModelRef, Pairs, Rows, verb
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from nbmlops.ledger.endpoints import Wanted
     from nbmlops.serving.client import Server
+    from nbmlops.serving.policy import Terms
 
 
 @verb
@@ -94,10 +96,11 @@ def deploy(
     key
         The certificate's private key, a PEM file.
     to
-        Where to: this machine unless given; any target of ``mlflow.deployments`` as MLflow names it, for instance
-        ``sagemaker:/eu-central-1``. There the target's own rules hold, and none of the options above but ``--as``.
+        Where to: this machine unless given; ``ray`` for Ray Serve; any target of ``mlflow.deployments`` as MLflow
+        names it, for instance ``sagemaker:/eu-central-1``: there its own rules hold, and of the options above ``--as``.
     parameters
-        What the target is told, ``name=value``; a secret as ``name=env:VARIABLE``.
+        What the target is told, ``name=value``; a secret as ``name=env:VARIABLE``. Of Ray Serve: the cluster's
+        ``address`` as ``ray.init`` takes it, a version's ``replicas`` and ``cpus``, the proxy's ``port`` and ``url``.
     dry_run
         Only tell what would be deployed.
 
@@ -137,13 +140,14 @@ def deploy(
     from nbmlops.serving import deploying, policy
 
     model, name = policy.target_of(project, model, as_)
-    if to != LOCAL or parameters:
+    if to not in (LOCAL, RAY) or (parameters and to == LOCAL):
         given = (port, workers, canary, linear, blue_green, shadow, bake, slo, promote, at_once, wait, capture)
         refuse_local((*given, token, address, certificate, key), to)
         return deployed_to(project, model, name, to, parameters, dry_run=dry_run)
     declared = policy.of(project, name)
     captured = policy.captured(declared, capture)
     terms = policy.Terms(port, workers, address, token, certificate, key, captured).over(declared.terms)
+    place = _on_ray(parameters, terms) if to == RAY else Place()
     trial = policy.trial(
         declared.rollout,
         at_once=at_once,
@@ -155,7 +159,7 @@ def deploy(
         slo=slo,
         promote=promote,
     )
-    made = deploying.deployed(project, model, name, terms, trial, dry_run=dry_run)
+    made = deploying.deployed(project, model, name, terms, trial, place, dry_run=dry_run)
     if made.state != "running":
         return made
     if not wait:
@@ -163,6 +167,12 @@ def deploy(
         return made
     ended = deploying.awaited(project, name)
     return replace(made, state=str(ended.rollout["state"]))
+
+
+def _on_ray(parameters: Mapping[str, Any], terms: "Terms") -> Place:
+    from nbmlops.serving.targets.ray import place
+
+    return place(parameters, terms)
 
 
 @verb
@@ -243,7 +253,7 @@ def traffic(project: Project, endpoint: EndpointName, weights: Pairs, *, dry_run
         if not dry_run:
             ledger = project.open(Endpoints)
             kept = ledger.want(_with_weights(wanted, shares))
-            ledger.tell(endpoint, keeping.made_so(project, kept).record())
+            ledger.tell(endpoint, target_of(kept).made_so(project, kept).record())
     return Traffic(endpoint, shares, previous, dry_run)
 
 
@@ -360,10 +370,10 @@ def undeploy(project: Project, endpoint: EndpointName, *, dry_run: bool = False)
     deploying.ours(find_endpoint(project, endpoint))
     with processes.only_one(keeping.lock(project, endpoint)):
         wanted, ledger = find_endpoint(project, endpoint), project.open(Endpoints)
-        url = deploying.url_of(wanted, ledger.found()[endpoint].get("port", 0))
+        url = deploying.url_of(wanted, ledger.found()[endpoint])
         if not dry_run:
             ledger.forget(endpoint)
-            keeping.ended(project, endpoint)
+            target_of(wanted).ended(project, wanted)
     return Undeployment(endpoint, url, wanted.champion.model, wanted.champion.version, dry_run)
 
 
@@ -446,7 +456,7 @@ def server_of(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> "
 
     token = resolved(wanted.token, project.root) if wanted.token else ""
     certificate = str(project.path(wanted.certificate)) if wanted.certificate else ""
-    url = deploying.url_of(wanted, found.get("port", 0))
+    url = deploying.url_of(wanted, found)
     return client.Server(wanted.name, url, _again(wanted), token, certificate)
 
 
@@ -456,20 +466,19 @@ def _again(wanted: "Wanted") -> str:
 
     live = wanted.champion
     named = "" if wanted.name == live.model else f" --as {shlex.quote(wanted.name)}"
-    return f"deploy {shlex.quote(live.label)}{named}"
+    there = f" --to {wanted.target}" if wanted.target else ""
+    return f"deploy {shlex.quote(live.label)}{named}{there}"
 
 
 def _reachable(project: Project, wanted: "Wanted") -> "Server":
-    import socket
-
     from nbmlops.ledger.endpoints import Endpoints
-    from nbmlops.serving import client
+    from nbmlops.serving import client, keeping
 
     server = server_of(project, wanted, project.open(Endpoints).found().get(wanted.name, {}))
-    if wanted.host != socket.gethostname():
+    if not keeping.is_ours(wanted):
         where = f"{wanted.name} is served by {wanted.host}, on that machine alone."
         raise StoreError(where, f"Run this on {wanted.host}.")
-    if not _running(project, wanted):
+    if not server.url or not (wanted.target or _running(project, wanted)):
         raise client.unreachable(server, "its process is gone")
     return server
 
@@ -484,12 +493,12 @@ def _running(project: Project, wanted: "Wanted") -> list[int]:
 
 
 def _endpoint(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> Endpoint:
-    from nbmlops.serving import deploying, rolling
+    from nbmlops.serving import deploying, keeping
 
     status, pids = _status(project, wanted, found)
     return Endpoint(
         name=wanted.name,
-        url=deploying.url_of(wanted, found.get("port", 0)),
+        url=deploying.url_of(wanted, found),
         model=wanted.champion.model,
         version=wanted.champion.version,
         status=status,
@@ -499,34 +508,32 @@ def _endpoint(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> E
         since=wanted.since,
         pids=tuple(pids),
         trouble=found.get("trouble", ""),
-        refused=rolling.refused(project, wanted.name),
+        refused=target_of(wanted).refused(project, wanted) if keeping.is_ours(wanted) else {},
     )
 
 
 def _status(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> tuple[str, list[int]]:
-    import socket
+    from nbmlops.serving import client, deploying, keeping
 
-    from nbmlops.serving import client
-
-    if wanted.host != socket.gethostname():
+    if not keeping.is_ours(wanted):
         return "elsewhere", []
     pids = _running(project, wanted)
-    if not pids:
+    if not pids and not wanted.target:
         return "dead", []
-    if not found.get("port"):
+    if not deploying.url_of(wanted, found):
         return "behind", pids
     if not client.answers(server_of(project, wanted, found)):
         return "silent", pids
     if found.get("revision") != wanted.revision:
         return "behind", pids
-    return "answers" if len(pids) >= wanted.workers else "partly", pids
+    return "answers" if wanted.target or len(pids) >= wanted.workers else "partly", pids
 
 
 def _traffic(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> tuple[Share, ...]:
-    from nbmlops.serving import rolling
+    from nbmlops.serving import keeping
 
     forms = dict(each.split(" ", 1) for each in found.get("forms", ()))
-    counts = rolling.counted(project, wanted.name)
+    counts = target_of(wanted).counted(project, wanted) if keeping.is_ours(wanted) else {}
     shares = []
     for each in wanted.variants:
         window = counts.get(each.label)

@@ -33,9 +33,8 @@ from nbmlops.serving.connections import Bounded, end_slow_ones
 from nbmlops.serving.counters import Counters, refusals, summed
 from nbmlops.serving.instructions import COUNTERS, DOOR, FACTS, FILE, LOG, WORKERS, Instructions, Ready, ServedVariant
 from nbmlops.serving.log import Output, bound
-from nbmlops.serving.routing import Router
 from nbmlops.serving.scored import loaded
-from nbmlops.serving.service import Live, Service, Variant
+from nbmlops.serving.service import Live, Service, Variant, live_of
 
 GARBAGE = (50_000, 20, 100)  # what a request leaves holds no cycles: looking for them often only costs
 LOOK_S = 0.1
@@ -46,19 +45,6 @@ FINISH_S = 30
 LOG_S = 1.0  # between two looks at how large the log is
 KEEP_ALIVE_S = 75
 BACKLOG = 1024
-DATATYPES = {  # of MLflow's signatures
-    "boolean": "BOOL",
-    "bool": "BOOL",
-    "string": "BYTES",
-    "str": "BYTES",
-    "object": "BYTES",
-    "integer": "INT32",
-    "int32": "INT32",
-    "long": "INT64",
-    "int64": "INT64",
-    "float": "FP32",
-    "float32": "FP32",
-}
 
 
 class Worker:
@@ -80,23 +66,12 @@ class Worker:
 
     def _loaded(self, instructions: Instructions, known: dict[str, Variant]) -> Live:
         """Make what is to be served ready; a version that is served already stays as it is."""
-        variants, example = {}, None
-        for each in instructions.variants:
-            form = _form(each)
-            example = example or form.example
-            variants[each.label] = self._variant(each, form, instructions, known.get(each.label))
-        weights = {each.label: each.weight for each in instructions.variants if each.weight}
-        shadows = [variants[each.label] for each in instructions.variants if each.role == "shadow"]
-        first = _form(instructions.variants[0])
-        return Live(
-            instructions,
-            variants,
-            Router(weights),
-            shadows,
-            first.mlflow_version.encode(),
-            _datatype(first.outputs),
-            json.loads(example) if example else None,
-        )
+        forms = {each.label: _form(each) for each in instructions.variants}
+        variants = {
+            each.label: self._variant(each, forms[each.label], instructions, known.get(each.label))
+            for each in instructions.variants
+        }
+        return live_of(instructions, variants, forms)
 
     def _variant(self, each: ServedVariant, form: Form, instructions: Instructions, known: Variant | None) -> Variant:
         model = known.model if known else loaded(Path(), each, form, instructions.bounds)
@@ -223,13 +198,6 @@ def _stamp() -> tuple[int, int]:
 
 def _form(variant: ServedVariant) -> Form:
     return Form.of_record(json.loads(Path(variant.folder, FACTS).read_bytes()))
-
-
-def _datatype(outputs: str) -> str:
-    """Word the type of a model's predictions as the Open Inference Protocol does; numbers where it is not known."""
-    columns = json.loads(outputs) if outputs else []
-    kind = columns[0].get("tensor-spec", {}).get("dtype") or columns[0].get("type") if columns else ""
-    return DATATYPES.get(str(kind), "FP64")
 
 
 def _capture(instructions: Instructions) -> Capture | None:

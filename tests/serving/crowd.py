@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 JSON = {"Content-Type": "application/json"}
 
@@ -49,6 +50,8 @@ class Client(threading.Thread):
     is_over: threading.Event
     pause_s: float = 0.002
     timeout_s: float = 20.0
+    path: str = ""
+    token: str = ""
     failures: list[str] = field(default_factory=list)
     answered: list[tuple[float, str]] = field(default_factory=list)  # when, and by which version
     slowest_s: float = 0.0
@@ -61,10 +64,11 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         connection = self._opened()
+        headers = {**JSON, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
         while not self.is_over.is_set():
             started = time.monotonic()
             try:
-                connection.request("POST", "/invocations", self.body, JSON)
+                connection.request("POST", f"{self.path}/invocations", self.body, headers)
                 response = connection.getresponse()
                 said = response.read()
                 if response.status != 200:
@@ -112,11 +116,12 @@ class Crowd:
 
 @contextlib.contextmanager
 def crowd(
-    url: str, body: bytes, n_clients: int = 6, pause_s: float = 0.002, timeout_s: float = 20.0
+    url: str, body: bytes, n_clients: int = 6, pause_s: float = 0.002, timeout_s: float = 20.0, token: str = ""
 ) -> Iterator[Crowd]:
     """Have clients ask until the block is over."""
-    is_over, port = threading.Event(), int(url.rpartition(":")[2])
-    them = Crowd([Client(port, body, is_over, pause_s, timeout_s) for _ in range(n_clients)])
+    is_over, where = threading.Event(), urlsplit(url)
+    told = (where.port or 80, body, is_over, pause_s, timeout_s, where.path, token)
+    them = Crowd([Client(*told) for _ in range(n_clients)])
     for client in them.clients:
         client.start()
     try:
