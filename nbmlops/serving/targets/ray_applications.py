@@ -11,10 +11,10 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nbmlops import __version__
 from nbmlops.errors import DeployError, NbmlopsError, StoreError, UsageError
 from nbmlops.ledger.endpoints import Endpoints, Variant
 from nbmlops.project import Project
@@ -232,7 +232,9 @@ def _cause(exc: Any, variant: Variant) -> NbmlopsError:
 
 
 def _not_there(exc: ImportError) -> UsageError:
-    return UsageError(f"Ray's nodes cannot import {exc.name}.", f"Install nbmlops[ray]=={__version__} on every node.")
+    return UsageError(
+        f"Ray's nodes cannot import {exc.name}.", f"Install nbmlops[ray]=={version('nbmlops')} on every node."
+    )
 
 
 # ------------------------------------------------------------------------ the cluster
