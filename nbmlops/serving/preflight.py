@@ -140,13 +140,14 @@ def of_pyfunc(model: Any, form: Form, answered: Answered, load_s: float, *, is_b
         _signature(model, form),
         *answering(form, answered),
     )
-    is_as_registered = all(check.status == OK for check in checks if check.name != "predictions")
-    return Preflight(checks, is_batchable, _to_record(form, answered) if is_as_registered else ())
+    other_than_ok = {check.name: check.status for check in checks if check.status != OK}
+    said = _to_record(form, answered) if other_than_ok == {"predictions": WARN} else ()
+    return Preflight(checks, is_batchable, said)
 
 
 def _to_record(form: Form, answered: Answered) -> tuple[Any, ...]:
-    """Give what a model says about its input example, if that is not recorded, and the same each time."""
-    if not form.example or form.predictions:
+    """Give what a model says about its input example, if it has one and says the same each time."""
+    if not form.example:
         return ()
     once, again = (tuple(answered(form.example.encode())) for _ in range(2))
     return once if same(once, again) else ()
