@@ -1,5 +1,6 @@
 """Processes of ours that outlive the one that starts them; and the agent as one: whether it runs, its start and end."""
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -135,6 +136,13 @@ def reap() -> None:
     for child in _children[:]:
         if child.poll() is not None:
             _forget(child)
+
+
+@atexit.register
+def _let_go() -> None:
+    """Have this process end without a warning that others go on: that is what they are for."""
+    for child in _children:
+        child.returncode = 0
 
 
 def _forget(child: subprocess.Popen[bytes]) -> None:

@@ -22,6 +22,7 @@ from nbmlops.scrub import scrub, scrub_text
 from nbmlops.serving import keeping, processes, rolling
 from nbmlops.serving.endpoints import Deployment, check_endpoint_name
 from nbmlops.serving.policy import Terms, Trial, check_columns
+from nbmlops.serving.rollout import Rollout
 from nbmlops.serving.target import Place, target_of
 from nbmlops.tracking.journal import crash_point
 
@@ -47,7 +48,8 @@ def deployed(
         known = ours(project.open(Endpoints).wanted().get(name))
         trial = _fitting(trial, known, version)
         wanted = terms.applied(_with(known, name, version, model, place, is_tried=bool(known and trial.plan)))
-        _check(project, wanted, known, version, trial)
+        if not (known and _begun_before(known, terms.applied(place.taken(known)), version, trial)):
+            _check(project, wanted, known, version, trial)
         replaced, words = (known.champion.label, trial.words) if known else ("", "")
         return Deployment(name, "", version.name, version.version, "", replaced, words, dry_run=True)
     with processes.only_one(keeping.lock(project, name)):
@@ -63,6 +65,8 @@ def _put(
     started = time.monotonic()
     old = ours(project.open(Endpoints).wanted().get(name))
     trial = _fitting(trial, old, version)
+    if old and (rollout := _begun_before(old, terms.applied(place.taken(old)), version, trial)):
+        return _joined(project, old, version, rollout, trial)
     is_tried = bool(old and trial.plan)
     wanted = terms.applied(_with(old, name, version, model, place, is_tried=is_tried))
     _check(project, wanted, old, version, trial)
@@ -74,17 +78,41 @@ def _put(
             wanted, variant_of(version), trial.plan, slo=trial.slo, promote=trial.promote, counts=counts
         )
     found = _made_so(project, wanted, old)
+    replaced, state = old.champion.label if old else "", rolling.RUNNING if is_tried else ""
+    made = _deployment(wanted, found, version, replaced, trial, state)
+    return replace(made, preflight=report.checks, seconds=round(time.monotonic() - started, 3))
+
+
+def _begun_before(old: Wanted, wanted: Wanted, version: ModelVersion, trial: Trial) -> Rollout | None:
+    """Find the very rollout that is asked for, where it goes on or has made the version live: who asks again, joins."""
+    rollout = Rollout.of(old.rollout) if old.rollout and wanted == old else None
+    if rollout is None or rollout.asked != (version.label, trial.plan, trial.slo, trial.promote):
+        return None
+    is_live = rollout.state == rolling.DONE and old.champion.label == version.label
+    return rollout if is_live or rollout.state == rolling.RUNNING else None
+
+
+def _joined(project: Project, wanted: Wanted, version: ModelVersion, rollout: Rollout, trial: Trial) -> Deployment:
+    """Go on with a rollout that was begun before; what has died of it meanwhile is started again."""
+    found = target_of(wanted).made_so(project, wanted)
+    project.open(Endpoints).tell(wanted.name, found.record())
+    if rollout.state == rolling.DONE and trial.promote and not _has_moved(project, wanted):
+        rolling.promoted(project, rollout, wanted)
+    return _deployment(wanted, found, version, rollout.champion, trial, rollout.state)
+
+
+def _deployment(
+    wanted: Wanted, found: keeping.Found, version: ModelVersion, replaced: str, trial: Trial, state: str
+) -> Deployment:
     return Deployment(
-        endpoint=name,
+        endpoint=wanted.name,
         url=url_of(wanted, found.record()),
         model=version.name,
         version=version.version,
         form=next((each.partition(" ")[2] for each in found.forms if each.startswith(f"{version.label} ")), ""),
-        replaced=old.champion.label if old else "",
-        rollout=trial.words if is_tried else "",
-        state=rolling.RUNNING if is_tried else "",
-        preflight=report.checks,
-        seconds=round(time.monotonic() - started, 3),
+        replaced=replaced,
+        rollout=trial.words if state else "",
+        state=state,
     )
 
 
@@ -260,13 +288,17 @@ def _states(project: Project, name: str) -> Iterator[Wanted]:
 def _await_alias(project: Project, wanted: Wanted) -> None:
     """Wait until the alias that an endpoint follows points at its version."""
     deadline = time.monotonic() + PROMOTE_S
-    while remembered(project, wanted.follows).version != wanted.champion.version:
+    while not _has_moved(project, wanted):
         if time.monotonic() > deadline:
             log = project.state(rolling.PROMOTE_LOG)
             raise DeployError(
                 f"{wanted.champion.label} passed, and {wanted.follows} did not move to it.", f"Read {log}"
             )
         time.sleep(LOOK_S)
+
+
+def _has_moved(project: Project, wanted: Wanted) -> bool:
+    return remembered(project, wanted.follows).version == wanted.champion.version
 
 
 def _progress(wanted: Wanted) -> str:

@@ -63,7 +63,7 @@ def rolled(project: Project, wanted: Wanted) -> Wanted | None:
     if (after.step, after.state) != (rollout.step, rollout.state):
         _tell(project, wanted.name, after, verdict)
     if after.state == DONE and after.promote:
-        _promote(project, after, wanted.follows.partition("@")[2])
+        promoted(project, after, wanted)
     return kept
 
 
@@ -99,8 +99,9 @@ def _tell(project: Project, name: str, rollout: Rollout, verdict: Any) -> None:
     project.open(Ledger).append(draft)
 
 
-def _promote(project: Project, rollout: Rollout, alias: str) -> None:
+def promoted(project: Project, rollout: Rollout, wanted: Wanted) -> None:
     """Point the alias that the endpoint follows at the version that passed, by the very command a person would type."""
+    alias = wanted.follows.partition("@")[2]
     reason = f"rollout on {rollout.endpoint}: {rollout.reason}"
     words = ["--project", str(project.root), "promote", rollout.challenger, "--to", alias, "--reason", reason]
     background.spawn(project, "nbmlops.surfaces.cli", words, PROMOTE_LOG)

@@ -102,6 +102,11 @@ class Rollout:
     baseline: Counts = field(default_factory=dict)
     mark: Counts = field(default_factory=dict)
 
+    @property
+    def asked(self) -> tuple[str, Plan, str, bool]:
+        """What it was begun with: the challenger, the plan, the limits, and whether it promotes."""
+        return self.challenger, Plan(self.strategy, tuple(self.steps), self.bake_s), self.slo, self.promote
+
     @classmethod
     def begun(
         cls,

@@ -160,13 +160,12 @@ def deploy(
         promote=promote,
     )
     made = deploying.deployed(project, model, name, terms, trial, place, dry_run=dry_run)
-    if made.state != "running":
-        return made
-    if not wait:
+    if made.state and wait and not dry_run:
+        ended = deploying.awaited(project, name)
+        return replace(made, state=str(ended.rollout["state"]))
+    if made.state == "running" and not dry_run:
         deploying.tell_if_left_alone(project)
-        return made
-    ended = deploying.awaited(project, name)
-    return replace(made, state=str(ended.rollout["state"]))
+    return made
 
 
 def _on_ray(parameters: Mapping[str, Any], terms: "Terms") -> Place:

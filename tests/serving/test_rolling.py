@@ -81,3 +81,20 @@ def test_without_enough_requests_a_rollout_waits(shop: Project) -> None:
     assert (state_of(shop, "quiet"), rollout_events(shop, "quiet")) == ("running", [])
     with pytest.raises(ConflictError, match="A rollout of delays/3 goes on at quiet"):
         deploy(shop, "delays/2", as_="quiet")
+
+
+def test_a_deploy_that_is_repeated_joins_its_rollout_and_succeeds_when_that_is_done(shop: Project) -> None:
+    url = deploy(shop, "delays/1", as_="again").url
+    how: dict[str, Any] = {"as_": "again", "canary": "50,100", "bake": "0.2s", "slo": "err<1%"}
+    begun = deploy(shop, "delays/3", **how)
+    repeated = deploy(shop, "delays/3", **how)
+    assert (repeated.state, repeated.url, repeated.replaced) == ("running", begun.url, "delays/1")
+    with pytest.raises(ConflictError, match="A rollout of delays/3 goes on"):
+        deploy(shop, "delays/3", **{**how, "canary": "10,100"})
+    with pytest.raises(ConflictError, match="A rollout of delays/3 goes on"):
+        deploy(shop, "delays/3", **how, workers=2)
+    with crowd(url, DELAYS):
+        assert deploy(shop, "delays/3", **how, wait=True).state == "done"
+    assert deploy(shop, "delays/3", **how, wait=True).state == "done"
+    assert deploy(shop, "delays/3", **how, dry_run=True).dry_run
+    assert len(rollout_events(shop, "again")) == 2
