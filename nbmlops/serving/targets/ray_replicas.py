@@ -125,12 +125,14 @@ class Version:
     """One replica of a model version: takes bodies of MLflow's protocol, and those that come together as one batch."""
 
     def __init__(self, origin: Origin, variant: Variant, latency_s: float, *, is_batchable: bool) -> None:
-        place = Path(tempfile.mkdtemp(prefix="nbmlops-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="nbmlops-")  # as long as this replica: models read on demand
+        place = Path(self._folder.name)
         self._form = variants.fetched(origin.project(), place, variant)
         if self._form.kind == COMPILED:
             self._compiled = CompiledModel.load(place, self._form, variant.label, latency_s)
             for _ in range(N_WARMING if self._form.example else 0):
                 self._compiled.answered(self._form.example.encode())
+            self._folder.cleanup()
             return
         model = _loaded(place)
         self._batcher = Batcher(lambda asked: _answered(model, asked, is_batchable=is_batchable), latency_s)
@@ -217,7 +219,8 @@ class Router:
         self._project = origin.project()
         self._prefix = prefix_of(self._project, name)
         self._name, self._token = name, token
-        self._counts = Path(tempfile.mkdtemp(prefix="nbmlops-")) / COUNTERS
+        self._folder = tempfile.TemporaryDirectory(prefix="nbmlops-")
+        self._counts = Path(self._folder.name) / COUNTERS
         self._counters = Counters.open(self._counts)
         self._service: Service | None = None
         self._revision = self._refused = 0
