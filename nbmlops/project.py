@@ -55,6 +55,8 @@ KEYS: dict[str, Any] = {
     "endpoints": {
         "*": {
             "model": str,
+            "to": str,
+            "parameters": dict,
             "port": int,
             "workers": int,
             "address": str,

@@ -16,6 +16,7 @@ from nbmlops.serving.protocols.limits import LIMITS, Limits
 FILE, READY = "instructions.json", "ready.json"
 VARIANTS, WORKERS = "variants", "workers"
 COMPILED, ONNX, FACTS, MODEL, PREFLIGHT = "compiled.bin", "trees.onnx", "facts.json", "model", "preflight.json"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")  # addresses that no other machine reaches
 COUNTERS, DOOR, LOG = "counters", "door", "server.log"
 
 

@@ -14,15 +14,16 @@ from nbmlops.project import Project, Settings
 from nbmlops.registry.reading import remembered
 from nbmlops.registry.versions import parse_reference
 from nbmlops.serving.capture.settings import CaptureSettings
+from nbmlops.serving.instructions import LOOPBACK
 from nbmlops.serving.rollout import Plan
 from nbmlops.serving.slo import Slo
+from nbmlops.serving.target import LOCAL, RAY
 
 if TYPE_CHECKING:
     from nbmlops.serving.capture.places import Place
     from nbmlops.serving.instructions import Bounds
     from nbmlops.serving.protocols.limits import Limits
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
 BAKE = "5m"
 KEEP_DAYS, MAX_BYTES = 30.0, 10 * 10**9  # of captures, unless something else is said
 _AS_SAID = ("port", "workers", "address", "token", "certificate", "key")
@@ -64,7 +65,7 @@ class Terms:
             raise UsageError(f"There is no port {after.port}.", "Give one from 1024 to 65535.")
         if not 1 <= after.workers <= 64:
             raise UsageError(f"{after.workers} workers cannot be.", "Give a number from 1 to 64.")
-        if after.address not in LOCAL and not after.token:
+        if after.address not in LOOPBACK and not after.token:
             raise UsageError(
                 f"At {after.address} others could reach the endpoint, and it asks for no token.",
                 "Give one: --token env:NAME; or leave out --address.",
@@ -98,11 +99,25 @@ class Trial:
 
 @dataclass(frozen=True)
 class Policy:
-    """What nbmlops.toml declares of an endpoint; `rollout` is its table."""
+    """What nbmlops.toml declares of an endpoint; `rollout` is its table, `parameters` belong to the target `to`."""
 
     model: str = ""
     terms: Terms = Terms()
     rollout: Mapping[str, Any] = field(default_factory=dict)
+    to: str = LOCAL
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def target(self, to: str | None, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Give the target and its parameters: what was typed wins, and another target has none of the declared ones.
+
+        Examples
+        --------
+        >>> declared = Policy(to="ray", parameters={"replicas": 2, "cpus": 1})
+        >>> declared.target(None, {"replicas": "3"}), declared.target("local", {})
+        (('ray', {'replicas': '3', 'cpus': 1}), ('local', {}))
+        """
+        below = self.parameters if to in (None, self.to) else {}
+        return to or self.to, {**below, **parameters}
 
 
 def of(project: Project, name: str) -> Policy:
@@ -129,10 +144,12 @@ def of(project: Project, name: str) -> Policy:
         limits = _limits(table["limits"]) if "limits" in table else None
     with _at(settings, name, "rollout"):
         trial(table.get("rollout", {}))
+    with _at(settings, name, "to"):
+        _check_target(table.get("to", LOCAL), table.get("parameters", {}))
     terms = Terms(**{key: table[key] for key in _AS_SAID if key in table}, capture=capture, limits=limits)
     with _at(settings, name):
         terms.applied(Wanted(name, "", ()))
-    return Policy(model, terms, table.get("rollout", {}))
+    return Policy(model, terms, table.get("rollout", {}), table.get("to", LOCAL), table.get("parameters", {}))
 
 
 def target_of(project: Project, model: str, name: str | None) -> tuple[str, str]:
@@ -154,6 +171,14 @@ def _at(settings: Settings, *place: str) -> Iterator[None]:
         yield
     except UsageError as exc:
         raise UsageError(f"{settings.where('endpoints', *place)}: {exc.message}", exc.hint) from None
+
+
+def _check_target(to: str, parameters: Mapping[str, Any]) -> None:
+    if to not in (LOCAL, RAY):
+        hint = nearest(to, (LOCAL, RAY)) or f"Others are typed, since they have rules of their own: deploy --to {to}"
+        raise UsageError(f"An endpoint is declared for {LOCAL} or {RAY}, not for {to!r}.", hint)
+    if parameters and to == LOCAL:
+        raise UsageError("parameters belong to a target.", f'to = "{RAY}"')
 
 
 def _check_token(token: str) -> None:

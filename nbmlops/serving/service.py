@@ -23,7 +23,7 @@ from nbmlops.errors import DataError, KernelError, NbmlopsError, NotFoundError, 
 from nbmlops.registry.forms import Form
 from nbmlops.serving.capture.writing import Capture
 from nbmlops.serving.counters import Tally
-from nbmlops.serving.instructions import Bounds, Instructions
+from nbmlops.serving.instructions import LOOPBACK, Bounds, Instructions
 from nbmlops.serving.protocols import invocations, open_inference
 from nbmlops.serving.protocols.limits import Limits
 from nbmlops.serving.protocols.refusals import JSON, Answer, TooLargeError, refusal, refused
@@ -39,7 +39,6 @@ GET = {"/ping": "GET", "/health": "GET", "/ready": "GET", "/version": "GET", "/m
 PATHS = {**GET, "/openapi.json": "GET", "/docs": "GET", "/invocations": "POST"}
 OPEN_PATHS = frozenset(("/ping", "/health", "/ready", "/v2/health/live", "/v2/health/ready"))  # that need no token
 V2 = "/v2"
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LOCAL = re.compile(rb"([^.:]*|[\d.]+|\[[\da-f:.]+\]|.+\.(localhost|local|internal|test))(:\d*)?", re.IGNORECASE)
 KEY, REQUEST_ID = b"nbmlops-key", b"nbmlops-request-id"
 LONGEST_ID = 100
@@ -226,7 +225,7 @@ class Service:
             if path not in OPEN_PATHS and not _is_token(asked.token, live.instructions.token):
                 answer = refused(401, UsageError("This endpoint asks for its token.", "Authorization: Bearer TOKEN"))
                 return answer._replace(headers=(("www-authenticate", "Bearer"),))
-        elif live.instructions.address in _LOOPBACK and not _is_of_here(asked.host):
+        elif live.instructions.address in LOOPBACK and not _is_of_here(asked.host):
             return _STRANGER
         if method != allowed:
             return _not_allowed(allowed)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # verbs import this
     from nbmlops.serving.preflight import Preflight
     from nbmlops.serving.window import Window
 
-RAY = "ray"
+LOCAL, RAY = "local", "ray"
 
 
 class Target(Protocol):

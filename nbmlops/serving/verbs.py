@@ -10,8 +10,8 @@ from nbmlops.data.tables import check_ending, read_table, write_table
 from nbmlops.errors import ConflictError, DataError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import Project
 from nbmlops.serving.endpoints import Deployment, Endpoint, Predictions, Share, Traffic, Undeployment
-from nbmlops.serving.target import RAY, Place, target_of
-from nbmlops.serving.targets.deployments import LOCAL, TargetDeployment, deployed_to, refuse_local
+from nbmlops.serving.target import LOCAL, RAY, Place, target_of
+from nbmlops.serving.targets.deployments import TargetDeployment, deployed_to, refuse_local
 from nbmlops.verb import DataRef, EndpointName, ModelRef, Pairs, Rows, verb
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def deploy(
     address: str | None = None,
     certificate: str | None = None,
     key: str | None = None,
-    to: str = LOCAL,
+    to: str | None = None,
     parameters: Pairs = {},
     dry_run: bool = False,
 ) -> Deployment | TargetDeployment:
@@ -96,8 +96,9 @@ def deploy(
     key
         The certificate's private key, a PEM file.
     to
-        Where to: this machine unless given; ``ray`` for Ray Serve; any target of ``mlflow.deployments`` as MLflow
-        names it, for instance ``sagemaker:/eu-central-1``: there its own rules hold, and of the options above ``--as``.
+        Where to: this machine unless given or declared; ``ray`` for Ray Serve; any target of ``mlflow.deployments``
+        as MLflow names it, for instance ``sagemaker:/eu-central-1``: there its own rules hold, and of the options above
+        ``--as``.
     parameters
         What the target is told, ``name=value``; a secret as ``name=env:VARIABLE``. Of Ray Serve: the cluster's
         ``address`` as ``ray.init`` takes it, a version's ``replicas`` and ``cpus``, the proxy's ``port`` and ``url``.
@@ -140,11 +141,12 @@ def deploy(
     from nbmlops.serving import deploying, policy
 
     model, name = policy.target_of(project, model, as_)
+    declared = policy.of(project, name)
+    to, parameters = declared.target(to, parameters)
     if to not in (LOCAL, RAY) or (parameters and to == LOCAL):
         given = (port, workers, canary, linear, blue_green, shadow, bake, slo, promote, at_once, wait, capture)
         refuse_local((*given, token, address, certificate, key), to)
         return deployed_to(project, model, name, to, parameters, dry_run=dry_run)
-    declared = policy.of(project, name)
     captured = policy.captured(declared, capture)
     terms = policy.Terms(port, workers, address, token, certificate, key, captured).over(declared.terms)
     place = _on_ray(parameters, terms) if to == RAY else Place()

@@ -51,6 +51,13 @@ def test_what_is_declared_is_read(tmp_path: Path) -> None:
     assert (trial.promote, trial.is_declared) == (True, True)
 
 
+def test_a_target_is_declared_with_its_parameters(tmp_path: Path) -> None:
+    text = '[project]\nname = "flights"\n[endpoints.delays]\nto = "ray"\nparameters = { replicas = 2, cpus = 1.0 }\n'
+    found = policy.of(project_of(tmp_path, text), "delays")
+    assert found.target(None, {"replicas": "3"}) == ("ray", {"replicas": "3", "cpus": 1.0})
+    assert found.target("sagemaker:/eu-central-1", {}) == ("sagemaker:/eu-central-1", {})
+
+
 def test_an_endpoint_that_is_not_declared_has_no_policy(tmp_path: Path) -> None:
     assert policy.of(project_of(tmp_path, DECLARED), "other") == policy.Policy()
 
@@ -76,6 +83,8 @@ def test_an_endpoint_that_is_not_declared_has_no_policy(tmp_path: Path) -> None:
         ('rollout = { blue_green = true, slo = "err<" }', "line 2: "),
         ('rollout = { canary = "10,100" }', "line 2: endpoints.late.rollout.canary must be a list"),
         ('model = "a/b/c"', "line 2: "),
+        ('to = "rya"', "line 2: An endpoint is declared for local or ray, not for 'rya'"),
+        ("parameters = { replicas = 2 }", "line 1: parameters belong to a target"),
     ],
 )
 def test_what_cannot_be_is_refused_with_file_and_line(tmp_path: Path, line: str, message: str) -> None:

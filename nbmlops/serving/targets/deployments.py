@@ -15,9 +15,9 @@ from nbmlops.errors import DeployError, NbmlopsError, UsageError, nearest
 from nbmlops.project import Project
 from nbmlops.registry.versions import ModelVersion
 from nbmlops.scrub import scrub, scrub_text
+from nbmlops.serving.target import LOCAL
 from nbmlops.verb import Result
 
-LOCAL = "local"
 REGISTRIES = ("azureml", "databricks", "nbmlops")  # targets that take a version by its name alone, from their registry
 DATABRICKS = "databricks"  # its client makes endpoints of registered versions, and no deployments
 FLAVOR = "flavor"

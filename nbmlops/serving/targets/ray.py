@@ -25,7 +25,7 @@ from nbmlops.project import Project
 from nbmlops.secrets import resolved
 from nbmlops.serving import client, keeping, processes
 from nbmlops.serving.endpoints import Check
-from nbmlops.serving.instructions import LOG, replace_file
+from nbmlops.serving.instructions import LOG, LOOPBACK, replace_file
 from nbmlops.serving.keeping import Found
 from nbmlops.serving.policy import Terms
 from nbmlops.serving.preflight import Preflight
@@ -38,7 +38,6 @@ ACT_S = 600.0  # in which a cluster has started what is to run there; nodes may 
 FOLLOW_S = 30.0  # in which a router has taken over what is wanted, once its versions run
 SILENT_S = 3.0  # after which a router that says nothing is taken for one that is not there
 LOOK_S = 0.1
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ERRORS = {kind.exit_code: kind for kind in (ConflictError, DeployError, StoreError, UsageError)}
 _REFUSED = ("port", "workers", "address", "certificate", "key", "capture")
 

@@ -20,9 +20,9 @@ from nbmlops.ledger.endpoints import Endpoints, Variant
 from nbmlops.project import Project
 from nbmlops.serving import preflight, variants
 from nbmlops.serving.endpoints import Check
-from nbmlops.serving.instructions import Bounds, replace_file
+from nbmlops.serving.instructions import LOOPBACK, Bounds, replace_file
 from nbmlops.serving.policy import limits_of
-from nbmlops.serving.targets.ray import ASKED, LOOPBACK, TOLD, Cluster, app_of, missing, path_of, prefix_of
+from nbmlops.serving.targets.ray import ASKED, TOLD, Cluster, app_of, missing, path_of, prefix_of
 
 LOOK_S = 0.2
 PROOF_S = 300.0
