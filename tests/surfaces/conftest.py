@@ -255,8 +255,10 @@ def wait_for_url(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> 
     told = runtime / f"jpserver-{process.pid}.json"
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            return str(json.loads(told.read_text())["url"])
+        with contextlib.suppress(FileNotFoundError, ValueError, requests.ConnectionError):
+            url = str(json.loads(told.read_text())["url"])
+            requests.get(f"{url}api", timeout=60)  # it tells where before it listens there
+            return url
         time.sleep(0.05)
     raise AssertionError(f"The Jupyter server did not start:\n{log.read_text()}")
 
