@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbmlops.errors import UsageError
+from nbmlops.serving.check import Check
 from nbmlops.verb import MACHINE_ONLY, Result
 
 _NAME = re.compile(r"[\w-][\w .-]*")
@@ -27,15 +28,6 @@ def check_endpoint_name(name: str) -> str:
     if not _NAME.fullmatch(name) or len(name) > 100:
         raise UsageError(f"{name!r} cannot name an endpoint.", "Use letters, digits, _, -, . and spaces: --as NAME")
     return name
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at before a version went live: `status` is ``ok``, ``warn`` or ``fail``."""
-
-    name: str
-    status: str
-    what: str
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from nbmlops.serving.wire import socket_name
 from nbmlops.tracking.journal import crash_point
 
 FOLLOW_S = 60.0  # in which workers must have taken over what they are told
-LOOK_S = 0.01
+LOOK_S = 0.002
 SPARES = 2  # former versions whose files are kept, beside those that a rollback goes back to: it must not need MLflow
 
 

@@ -26,7 +26,7 @@ import psutil
 
 from nbmlops.registry.forms import Form
 from nbmlops.serving import preflight
-from nbmlops.serving.endpoints import Check
+from nbmlops.serving.check import Check
 from nbmlops.serving.instructions import FACTS, LOG, MODEL, Ready
 from nbmlops.serving.log import Output
 from nbmlops.serving.protocols.refusals import Answer, refused

@@ -3,7 +3,6 @@
 A model process (`model_process`) makes the same checks of the model that it has loaded.
 """
 
-import importlib.metadata
 import json
 import math
 import sys
@@ -17,7 +16,7 @@ import psutil
 
 from nbmlops.errors import NbmlopsError
 from nbmlops.registry.forms import Form
-from nbmlops.serving.endpoints import Check
+from nbmlops.serving.check import Check
 from nbmlops.serving.instructions import FACTS, PREFLIGHT, replace_file
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -155,6 +154,8 @@ def _to_record(form: Form, answered: Answered) -> tuple[Any, ...]:
 
 def environment(requirements: Sequence[str]) -> Iterator[Check]:
     """Compare the packages that are here with those that the model was registered with."""
+    import importlib.metadata
+
     wrong, other = [], []
     for requirement in requirements:
         name, _, version = requirement.partition("==")

@@ -22,7 +22,7 @@ RAY = "nbmlops.serving.targets.ray_applications"
 MODULES = (WORKER, MODEL_PROCESS)
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 40.0  # longer than a server takes to finish the requests it has
-LOOK_S = 0.01
+LOOK_S = 0.002
 LAST_LINES = 8
 
 

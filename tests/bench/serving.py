@@ -149,6 +149,8 @@ class Served:
 
 def _of(command: list[str], name: str) -> Iterator[Served]:
     port = free_port()
+    if name:
+        expected(name)  # made before the clock runs
     started = time.perf_counter()
     words = [word.replace(PORT, str(port)) for word in command]
     with tempfile.TemporaryFile() as log:
@@ -220,20 +222,15 @@ def ours(name: str, *options: str) -> Iterator[Served]:
     """Serve a model with nbmlops."""
     environment = {**os.environ, **QUIET, "NBMLOPS_AGENT": "off"}
     nbmlops = str(Path(sys.executable).parent / "nbmlops")
+    port, _ = free_port(), expected(name)  # before the clock runs
+    url = f"http://127.0.0.1:{port}"
+    command = [*SERVER, nbmlops, "deploy", f"{name}/1", "--port", str(port), *options]
     started = time.perf_counter()
     try:
-        told = subprocess.run(
-            [*SERVER, nbmlops, "deploy", f"{name}/1", "--json", *options],
-            cwd=place().folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if told.returncode:
-            raise RuntimeError(told.stderr)
-        url = json.loads(told.stdout)["url"]
-        first_s = _first_answer(url, name, started, None)
+        with subprocess.Popen(command, cwd=place().folder, env=environment, stdout=subprocess.DEVNULL) as deploy:
+            first_s = _first_answer(url, name, started, deploy)
+        if deploy.returncode:
+            raise RuntimeError(f"The command ended with {deploy.returncode}.")
         folder = place().folder / ".nbmlops" / "endpoints" / name
         heads = [json.loads(ready.read_text())["pid"] for ready in folder.glob("*/*/ready.json")]
         children = [child.pid for head in heads for child in psutil.Process(head).children(recursive=True)]
@@ -251,18 +248,18 @@ def free_port() -> int:
         return int(trying.getsockname()[1])
 
 
-def _first_answer(url: str, name: str, started: float, process: "subprocess.Popen[bytes] | None") -> float:
+def _first_answer(url: str, name: str, started: float, process: "subprocess.Popen[bytes]") -> float:
     """Wait for the first answer, which must be the model's own; give the seconds since the start."""
     body = split(1)
     while time.perf_counter() - started < START_S:
-        if process and process.poll() is not None:
+        if process.poll():  # a command that leaves its server behind ends with 0
             raise RuntimeError(f"The server of {name} has ended.")
         with contextlib.suppress(OSError, http.client.HTTPException):
             found = ask(url, body, JSON)
             if name and found != expected(name)[:1]:
                 raise RuntimeError(f"{url} answers {found}, and {name} gives {expected(name)[:1]}.")
             return time.perf_counter() - started
-        time.sleep(0.01)
+        time.sleep(0.002)
     raise RuntimeError(f"{url} does not answer.")
 
 

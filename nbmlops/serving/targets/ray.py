@@ -24,7 +24,7 @@ from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.project import Project
 from nbmlops.secrets import resolved
 from nbmlops.serving import client, keeping, processes
-from nbmlops.serving.endpoints import Check
+from nbmlops.serving.check import Check
 from nbmlops.serving.instructions import LOG, LOOPBACK, replace_file
 from nbmlops.serving.keeping import Found
 from nbmlops.serving.policy import Terms

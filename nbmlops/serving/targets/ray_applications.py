@@ -19,7 +19,7 @@ from nbmlops.errors import DeployError, NbmlopsError, StoreError, UsageError
 from nbmlops.ledger.endpoints import Endpoints, Variant
 from nbmlops.project import Project
 from nbmlops.serving import preflight, variants
-from nbmlops.serving.endpoints import Check
+from nbmlops.serving.check import Check
 from nbmlops.serving.instructions import LOOPBACK, Bounds, replace_file
 from nbmlops.serving.policy import limits_of
 from nbmlops.serving.targets.ray import ASKED, TOLD, Cluster, app_of, missing, path_of, prefix_of

@@ -24,8 +24,8 @@ from nbmlops.project import FILE, Project
 from nbmlops.registry.forms import COMPILED, Form
 from nbmlops.serving import metrics, preflight, variants
 from nbmlops.serving.batching import Batcher
+from nbmlops.serving.check import Check
 from nbmlops.serving.counters import Counters, read, refusals
-from nbmlops.serving.endpoints import Check
 from nbmlops.serving.instructions import COUNTERS, MODEL, Bounds, Instructions, ServedVariant
 from nbmlops.serving.policy import limits_of
 from nbmlops.serving.protocols import invocations
