@@ -1,12 +1,10 @@
 """What an agent does for alerts: it delivers what is to be told, in a thread of its own; what of it needs a person."""
 
-import threading
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from nbmlops.agent.cards import Attention
-from nbmlops.errors import NbmlopsError
+from nbmlops.agent.watch import Watch
 from nbmlops.ledger.alerts import GIVEN_UP, MUTED, OPEN, Alerts
 from nbmlops.monitoring.alerts import Alert, declared_in
 from nbmlops.monitoring.outbound import TIMEOUT_S
@@ -19,44 +17,23 @@ EVERY_S = 1.0
 SHOWN = timedelta(days=7)  # for which what was given up needs a person
 
 
-class Alerting:
+class Alerting(Watch):
     """Looks each second whether something is to be told, which costs one query while there is nothing."""
 
     def __init__(self, project: Project, tell: Callable[[str], object] = str, every_s: float = EVERY_S) -> None:
-        self.is_needed = False
+        super().__init__(every_s, ends_within_s=TIMEOUT_S)
         self._project = project
         self._tell = tell
-        self._every_s = every_s
-        self._stopped = threading.Event()
         self._head = -1  # the newest event that was looked at, under the alerts as they were then
         self._declared: object = None
         self._said: dict[str, str] = {}
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End; what waits is told by the next agent."""
-        self._stopped.set()
-        self._thread.join(timeout=TIMEOUT_S)
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._every_s):
-            try:
-                self.look()
-            except NbmlopsError:
-                continue  # the ledger is away, or nbmlops.toml cannot be read: the agent tells that itself
-            except Exception:  # noqa: BLE001  # one that is not foreseen must not end what others wait to hear
-                self._say("", traceback.format_exc())
 
     def look(self) -> None:
         """Tell what there is to be told."""
         alerts, wrong = declared_in(self._project.settings)
         for name in {*alerts, *wrong, *self._said} - {""}:
             if name in wrong or name not in alerts:
-                self._say(name, wrong.get(name, ""))
+                self.say(name, wrong.get(name, ""))
         if not alerts:
             self.is_needed = False
             return
@@ -64,12 +41,12 @@ class Alerting:
         outlook = table.outlook(alerts, datetime.now(UTC))
         if outlook.is_due or outlook.head != self._head or alerts != self._declared:
             for done in told(self._project):
-                self._say(done.alert, "" if done.is_taken else done.said)
+                self.say(done.alert, "" if done.is_taken else done.said)
             self._head, self._declared = outlook.head, alerts
             outlook = table.outlook(alerts, datetime.now(UTC))
         self.is_needed = outlook.is_waiting
 
-    def _say(self, name: str, line: str) -> None:
+    def say(self, name: str, line: str) -> None:
         """Tell what stands against an alert once, and again only after it was otherwise."""
         if self._said.get(name, "") != line:
             self._said[name] = line

@@ -1,12 +1,11 @@
 """What an agent does for endpoints: it makes them what is wanted again and again, in a thread of its own."""
 
 import shutil
-import threading
 import time
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from nbmlops.agent.watch import Watch
 from nbmlops.errors import NbmlopsError
 from nbmlops.ledger.endpoints import Endpoints, Wanted
 from nbmlops.project import Project
@@ -17,7 +16,7 @@ EVERY_S = 0.5
 CAPTURE_EVERY_S = 30.0
 
 
-class Serving:
+class Serving(Watch):
     """Sees to the endpoints of this machine: starts what is missing, takes rollouts on, ends what nobody wants.
 
     An endpoint that cannot be made so is told once, and tried again when something else is wanted, or after a while
@@ -25,33 +24,12 @@ class Serving:
     """
 
     def __init__(self, project: Project, tell: Callable[[str], object] = str, every_s: float = EVERY_S) -> None:
-        self.is_needed = False
+        super().__init__(every_s, ends_within_s=deploying.LOOK_S + processes.STOP_TIMEOUT_S)
         self._project = project
         self._tell = tell
-        self._every_s = every_s
-        self._stopped = threading.Event()
         self._captured_at = time.monotonic()
         self._capture_trouble: dict[str, str] = {}
         self._trouble: dict[str, Trouble] = {}
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End; what is served goes on."""
-        self._stopped.set()
-        self._thread.join(timeout=deploying.LOOK_S + processes.STOP_TIMEOUT_S)
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._every_s):
-            try:
-                self.look()
-            except NbmlopsError:
-                continue  # the ledger is away: the agent tells that itself
-            except Exception:  # noqa: BLE001  # one that is not foreseen must not end what endpoints hang on
-                self._say("", traceback.format_exc())
 
     def look(self) -> None:
         """See to every endpoint once."""
@@ -70,10 +48,10 @@ class Serving:
             return
         try:
             deploying.keep(self._project, wanted)
-            self._say(wanted.name, "")
+            self.say(wanted.name, "")
             self._trouble.pop(wanted.name, None)
         except NbmlopsError as exc:
-            self._say(wanted.name, exc.message)
+            self.say(wanted.name, exc.message)
             self._trouble[wanted.name] = Trouble.after(known, wanted.revision, exc.message)
             deploying.tell_trouble(self._project, wanted.name, exc)
 
@@ -103,7 +81,8 @@ class Serving:
                 self._tell(scrub_text(f"captures of {name}: {trouble}"))
             self._capture_trouble[name] = trouble
 
-    def _say(self, name: str, line: str) -> None:
+    def say(self, name: str, line: str) -> None:
+        """Tell what stands against an endpoint once, and that all is well again."""
         known = self._trouble.get(name)
         if line and not (known and known.message == line):
             self._tell(scrub_text(f"endpoint {name}: {line}" if name else line))
