@@ -227,3 +227,18 @@ def test_the_process_that_proves_an_endpoint_s_first_version_goes_on_to_serve_it
         assert processes.leftovers(shop.root, owned(shop)) == []
     finally:
         undeploy(shop, "newborn")
+
+
+def test_deploying_a_compiled_model_loads_neither_mlflow_nor_pandas_nor_scikit_learn(shop: Project) -> None:
+    code = "import sys; from nbmlops.project import Project; from nbmlops.serving.verbs import deploy\n"
+    code += "deploy(Project(sys.argv[1]), 'delays/1', as_='light')\n"
+    code += "print(sorted({'mlflow', 'pandas', 'sklearn', 'scipy', 'pyarrow'} & set(sys.modules)))"
+    try:
+        done = subprocess.run([sys.executable, "-c", code, str(shop.root)], capture_output=True, text=True, check=True)
+        assert done.stdout == "[]\n"
+        (pid,) = servers(shop, "light")
+        loaded = Path(f"/proc/{pid}/maps").read_text()
+        assert "numpy" in loaded
+        assert not [name for name in ("/pandas/", "/sklearn/", "/scipy/", "/pyarrow/") if name in loaded]
+    finally:
+        undeploy(shop, "light")
