@@ -108,9 +108,8 @@ def _made_so(project: Project, folder: Path, wanted: Wanted) -> Found:
     told = _instructions(project, folder, wanted, served)
     _tell(folder, told)
     crash_point("endpoint-told")
-    for number in range(wanted.workers):
-        _worker(folder, wanted, number)
-    workers = _following(folder, wanted)
+    workers = [_follower(folder, wanted, number) for number in range(wanted.workers)]
+    _end_surplus(folder, wanted)
     _retire(project, folder, wanted)
     return Found(
         port=workers[0].port,
@@ -183,7 +182,7 @@ def _instructions(project: Project, folder: Path, wanted: Wanted, served: list[S
 def _last_port(folder: Path) -> int:
     """Give the port that the endpoint had, so that a worker which is started again is found where it was."""
     told = [Ready.read(own) for own in sorted((folder / WORKERS).glob("*"))]
-    return next((each.port for each in told if each), 0)
+    return next((each.port for each in told if each and each.port), 0)
 
 
 def _worker(folder: Path, wanted: Wanted, number: int) -> None:
@@ -198,16 +197,10 @@ def _worker(folder: Path, wanted: Wanted, number: int) -> None:
     processes.ready(process, own, f"A server of {wanted.name}", log, already)
 
 
-def _following(folder: Path, wanted: Wanted) -> list[Ready]:
-    """Wait until every worker does what it is told, and end those that are too many; give those that are wanted."""
+def _follower(folder: Path, wanted: Wanted, number: int) -> Ready:
+    """Start a worker, unless it lives, and wait until it does what it is told: the next one takes its socket over."""
+    _worker(folder, wanted, number)
     deadline = time.monotonic() + FOLLOW_S
-    for own in (folder / WORKERS).glob("*"):
-        if int(own.name) >= wanted.workers:
-            stop_worker(own)
-    return [_follower(folder, wanted, number, deadline) for number in range(wanted.workers)]
-
-
-def _follower(folder: Path, wanted: Wanted, number: int, deadline: float) -> Ready:
     while found := processes.living(folder / WORKERS / str(number)):
         if found.revision == wanted.revision:
             return found
@@ -218,6 +211,12 @@ def _follower(folder: Path, wanted: Wanted, number: int, deadline: float) -> Rea
             raise DeployError(f"A server of {wanted.name} does not follow.", f"Read {folder / LOG}")
         time.sleep(LOOK_S)
     raise DeployError(f"A server of {wanted.name} has ended: {processes.said(folder / LOG)}", f"Read {folder / LOG}")
+
+
+def _end_surplus(folder: Path, wanted: Wanted) -> None:
+    for own in (folder / WORKERS).glob("*"):
+        if int(own.name) >= wanted.workers:
+            stop_worker(own)
 
 
 def stop_worker(own: Path) -> None:

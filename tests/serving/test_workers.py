@@ -9,6 +9,8 @@ import psutil
 import pytest
 
 from nbmlops.project import Project
+from nbmlops.serving.instructions import WORKERS, Ready
+from nbmlops.serving.keeping import folder_of
 from nbmlops.serving.verbs import deploy
 from tests.serving.conftest import looked_after, served, servers
 from tests.serving.crowd import DELAYS, answer, crowd, until
@@ -51,6 +53,14 @@ def test_a_worker_that_was_stopped_holds_up_no_other_and_goes_on_afterwards(shop
 
 def n_connections(pid: int) -> int:
     return len([each for each in psutil.Process(pid).net_connections() if each.status == psutil.CONN_ESTABLISHED])
+
+
+def test_workers_of_a_first_deploy_share_one_port(shop: Project, ended: Any) -> None:
+    ended("crew")
+    deploy(shop, "delays/1", as_="crew", workers=3)
+    told = [Ready.read(own) for own in (folder_of(shop, "crew") / WORKERS).glob("*")]
+    assert len(told) == 3
+    assert len({each.port for each in told if each}) == 1
 
 
 def test_workers_come_and_go_under_load(shop: Project, ended: Any) -> None:
