@@ -166,7 +166,7 @@ def test_types_that_json_lacks_and_secrets_reach_a_function_and_secrets_nothing_
         from datetime import date
         from decimal import Decimal
         def a(day: date, token: str, limit: float, note: str, share: Decimal):
-            assert token == "s3cr3t-" + "0815", "it is resolved"
+            assert token == "-".join(["s3cr3t", "0815"]), "it is resolved"  # which is nowhere in what is compiled
             print("said", token)
             return {"day": repr(day), "limit": repr(limit), "note": note, "share": repr(share), "told": token}
     """
