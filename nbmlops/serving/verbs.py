@@ -162,10 +162,10 @@ def deploy(
         promote=promote,
     )
     made = deploying.deployed(project, model, name, terms, trial, place, dry_run=dry_run)
-    if made.state and wait and not dry_run:
+    if made.state and wait:
         ended = deploying.awaited(project, name)
         return replace(made, state=str(ended.rollout["state"]))
-    if made.state == "running" and not dry_run:
+    if made.state == "running":
         deploying.tell_if_left_alone(project)
     return made
 
