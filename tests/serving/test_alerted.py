@@ -13,7 +13,9 @@ from nbmlops import background
 from nbmlops.errors import DeployError
 from nbmlops.ledger.alerts import SENT, Alerts
 from nbmlops.ledger.database import Ledger
+from nbmlops.ledger.endpoints import Endpoints
 from nbmlops.project import Project
+from nbmlops.serving.keeping import is_level
 from nbmlops.serving.verbs import deploy, undeploy
 from tests.monitoring.hooks import Hook, hook
 from tests.serving.conftest import served
@@ -68,6 +70,7 @@ def test_a_breach_is_heard_within_seconds_with_its_cause(shop: Project, moody: d
     assert data["cause"] == event.result["rollout"]["reason"]
     assert (data["live"], data["next_step"]) == (f"{good} answers alone", "show alarm")
     until(lambda: [each.state for each in shop.open(Alerts).newest("oncall")] == [SENT], 5)
+    until(lambda: is_level(shop, shop.open(Endpoints).wanted()["alarm"]), WITHIN_S)  # what is told becomes so at once
     with crowd(url, X) as after:
         until(lambda: after.n_answered > 50)
     assert set(after.versions) == {good}
