@@ -71,7 +71,7 @@ FACTS = {
     "environment": "print(sorted(n for n in os.environ if n not in EXPECTED))",
     "start method": "import multiprocessing as mp; print(mp.get_start_method(), mp.current_process())",
     "children": "import psutil; print(psutil.Process().children())",
-    "databases": "print([f.path for f in psutil.Process().open_files() if 'db' in f.path])",
+    "databases": "print([f.path for f in psutil.Process().open_files() if '.db' in f.path])",
     "collector": "import gc; print(gc.get_threshold(), gc.isenabled(), gc.get_debug())",
     "floats": "print(np.float32(0.1) + np.float64(0.2), np.arange(3) / 7, f'{1/3}')",
     "runs": "print(mlflow.active_run(), mlflow.get_tracking_uri().partition(':')[0])",
