@@ -4,10 +4,12 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+FRONT_END := hatch_build.py $(shell find labextension/src labextension/style labextension/schema -type f) \
+	$(wildcard labextension/*.json)
 FAST := -m "not soak and not browser" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest lint bench soak lab docs
+.PHONY: help demo test test-lowest lint bench soak lab watch docs
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +29,7 @@ lint: .venv/.stamp-test  ## Style, types, import direction, and no registry name
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python hatch_build.py run lint
 	$(BIN)/pytest -q tests/test_house.py -k registry
 
 bench: .venv/.stamp-test  ## Our times beside a peer's, in one run (BENCH=--write keeps the table in the docs)
@@ -41,6 +44,12 @@ lab: .venv/.stamp-demo  ## JupyterLab on ./demo, on a free port of 127.0.0.1
 	@test -d demo || { echo "There is no demo yet; make it with: make demo"; exit 1; }
 	cd demo && ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# The JupyterLab of .venv shows what is built here; a wheel that is installed later puts its own in that place.
+watch: .venv/.stamp-test  ## The front end built anew at every change: reload JupyterLab's page
+	rm -rf .venv/share/jupyter/labextensions/nbmlops
+	ln -s $(CURDIR)/nbmlops/labextension .venv/share/jupyter/labextensions/nbmlops
+	$(BIN)/python hatch_build.py run watch
+
 docs: .venv/.stamp-docs  ## The documentation, into ./site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -51,11 +60,12 @@ test-lowest: .venv/bin/uv
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[test]'
 	.venv-lowest/bin/pytest $(FAST) -W default
 
-# One stamp for each extra: nothing is installed again while pyproject.toml stays as it is.
+# One stamp for each extra: nothing is installed again while pyproject.toml and the front end stay as they are.
 # uv reads no settings of pip's: where only pip knows the way to the packages, pip installs them.
-.venv/.stamp-%: pyproject.toml | .venv/bin/uv
+.venv/.stamp-%: pyproject.toml $(FRONT_END) | .venv/bin/uv
 	@echo "Installing nbmlops[$*] into .venv (a few minutes when nothing is cached) ..."
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[$*]' || $(BIN)/python -m pip install --quiet -e '.[$*]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --reinstall-package nbmlops -e '.[$*]' || \
+		$(BIN)/python -m pip install --quiet -e '.[$*]'
 	@touch $@
 
 .venv/bin/uv:

@@ -96,7 +96,9 @@ def spawn(project: Project, module: str, words: Sequence[str], log_name: str) ->
     detached(module, words, project.root, project.state(log_name))
 
 
-def detached(module: str, words: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+def detached(
+    module: str, words: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a process of ours that outlives this one, and inherits neither its descriptors nor what is of its run.
 
     Parameters
@@ -107,6 +109,8 @@ def detached(module: str, words: Sequence[str], folder: Path, log: Path) -> subp
         Its working folder.
     log
         The file to which its output is appended.
+    environment
+        Variables that it has besides this process' own.
 
     Raises
     ------
@@ -118,7 +122,7 @@ def detached(module: str, words: Sequence[str], folder: Path, log: Path) -> subp
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, *words],
                 cwd=folder,
-                env=own_environment(os.environ) | {DETACHED: "on"},
+                env=own_environment(os.environ) | {DETACHED: "on"} | dict(environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

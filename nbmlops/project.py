@@ -192,6 +192,8 @@ class Project:
         Settings given as arguments (``tracking``, ``ledger``); they win over all others.
     notify
         Takes a line of progress; the default makes nothing of it.
+    within
+        Folders: a path that a caller names must lie below one of them or in the project; without any, anywhere.
     """
 
     def __init__(
@@ -201,11 +203,13 @@ class Project:
         surface: str = "python",
         overrides: Mapping[str, str] | None = None,
         notify: Callable[[str], object] = str,
+        within: Iterable[Path] = (),
     ) -> None:
         self.folder = Path(folder or Path.cwd()).resolve()
         self._start = self.folder if folder else Path(os.environ.get("NBMLOPS_PROJECT") or self.folder).resolve()
         self.surface = surface
         self.notify = notify
+        self._within = tuple(within)
         self._overrides = {key: value for key, value in (overrides or {}).items() if value}
         self._settings: tuple[Any, Settings] | None = None
         self._opening = threading.RLock()  # a store may open another one
@@ -259,15 +263,37 @@ class Project:
         return path
 
     def path(self, name: str) -> Path:
-        """Resolve a path that a person typed: against the working folder, or the project's root."""
-        given = Path(name).expanduser()
+        """Resolve a path that a caller names: against the working folder, or the project's root.
+
+        Raises
+        ------
+        UsageError
+            It leads to where this surface's callers have no business.
+        """
+        return self._confined(self.declared_path(name))
+
+    def declared_path(self, name: str) -> Path:
+        """Resolve a path that ``nbmlops.toml`` or the ledger names, which may lie anywhere."""
+        given = _without_tilde(name)
         if given.is_absolute() or (self.folder / given).exists() or not self.exists:
             return self.folder / given
         return self.root / given
 
     def output(self, name: str) -> Path:
-        """Resolve a path to write to: against the working folder."""
-        return self.folder / Path(name).expanduser()
+        """Resolve a path to write to, which a caller names: against the working folder; refused as `path` does."""
+        return self._confined(self.folder / _without_tilde(name))
+
+    def _confined(self, path: Path) -> Path:
+        """Refuse a path that, with all links followed, lies outside of where callers may go."""
+        if self._within:
+            real = path.resolve()
+            allowed = (*self._within, self.root) if self.exists else self._within
+            if not any(real.is_relative_to(place.resolve()) for place in allowed):
+                raise UsageError(
+                    f"{path} lies outside the server's root folder, and outside the project.",
+                    "Name a file below one of them; a link does not lead out either.",
+                )
+        return path
 
     def open(self, store: type[S]) -> S:
         """Connect to a store once, and keep the connection as long as the settings stay."""
@@ -277,6 +303,12 @@ class Project:
             if key not in self._stores:
                 self._stores[key] = store.of(self)
             return cast(S, self._stores[key])
+
+
+def _without_tilde(name: str) -> Path:
+    if "\0" in name:
+        raise UsageError("A path holds no NUL character.")
+    return Path(os.path.expanduser(name))  # pathlib's raises for a user that does not exist
 
 
 def actor() -> str:

@@ -50,15 +50,11 @@ class Text(str, Result):
     headline = ""
 
 
-class Picture(Text):
-    """A text that draws something, and the same as SVG for where that can be shown."""
+class Picture(Result):
+    """What a verb that draws something returns: as text, as SVG where that can be shown, and as JSON its fields."""
 
-    svg: str
-
-    def __new__(cls, text: str, svg: str) -> "Picture":  # noqa: D102  # as the class says
-        picture = super().__new__(cls, text)
-        picture.svg = svg
-        return picture
+    text: ClassVar[Any] = ""
+    svg: ClassVar[Any] = ""
 
 
 class Rows(tuple[Row, ...], Result):

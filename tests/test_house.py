@@ -112,7 +112,7 @@ def _files() -> list[Path]:
     else:  # an unpacked source distribution
         top = [path for path in ROOT.iterdir() if path.is_file()]
         names = [path.relative_to(ROOT) for path in (*top, *(p for o in OURS for p in (ROOT / o).rglob("*")))]
-    return [name for name in names if (ROOT / name).is_file()]
+    return [name for name in names if "node_modules" not in name.parts and (ROOT / name).is_file()]
 
 
 def _lines(path: Path) -> list[str]:

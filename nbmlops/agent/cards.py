@@ -1,12 +1,16 @@
 """What the project's own verbs return, and what of it needs attention: pure."""
 
 import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from nbmlops.agent.waiting import NOTHING, Rejected, Unsent
+from nbmlops.registry.versions import HistoryEntry
 from nbmlops.tracking.runs import Run
+from nbmlops.validation.gates import Check as GateCheck
+from nbmlops.validation.gates import GateReport
 from nbmlops.verb import Result, counted
 
 
@@ -181,8 +185,25 @@ class Diagnosis(Result):
 
 
 @dataclass(frozen=True)
+class CheckLine:
+    """One check of a gate's, on a version's card."""
+
+    gate: str
+    status: str
+    name: str
+    value: float
+    limit: float
+    champion: float | None
+    n: int
+    note: str
+
+
+@dataclass(frozen=True)
 class VersionCard(Result):
-    """One model version: where it came from, what points at it, what the gates said."""
+    """One model version: where it came from, what points at it, what the gates said.
+
+    `reports` are the newest of each gate about its very bytes, those that failed first.
+    """
 
     model: str
     version: str
@@ -190,7 +211,8 @@ class VersionCard(Result):
     digest: str
     run_id: str
     registered_at: datetime
-    history: tuple[Any, ...]
+    history: tuple[HistoryEntry, ...]
+    reports: tuple[GateReport, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -202,6 +224,40 @@ class VersionCard(Result):
     def next_step(self) -> str:
         """Check its bytes."""
         return f"verify {self.model}/{self.version}"
+
+    def shown(self) -> dict[str, Any]:
+        """Choose what a card shows: verdicts and checks of the gates, what failed first, before the rest."""
+        verdicts = [f"{each.gate} {'passed' if each.passed else 'failed'}" for each in self.reports]
+        lines = [
+            CheckLine(
+                each.gate, check.status, check.name, check.value, check.limit, check.champion, check.n, check.note
+            )
+            for each in self.reports
+            for check in each.checks
+        ]
+        return {
+            "gates": ", ".join(verdicts),
+            "digest": self.digest,
+            "run_id": self.run_id,
+            "registered at": self.registered_at,
+            "checks": tuple(sorted(lines, key=lambda line: line.status != "fail")),
+            "history": self.history,
+        }
+
+
+def newest_reports(records: Iterable[Mapping[str, Any]]) -> tuple[GateReport, ...]:
+    """Read gate reports as the ledger keeps them, newest first: the newest of each gate, those that failed first."""
+    newest = {record["gate"]: record for record in reversed([*records])}
+    return tuple(sorted(map(_report, newest.values()), key=lambda report: (report.passed, report.gate)))
+
+
+def _report(record: Mapping[str, Any]) -> GateReport:
+    figures = ("value", "limit", "champion", "lower", "upper")
+    checks = tuple(
+        GateCheck(**check | {name: None if check[name] is None else float(check[name]) for name in figures})
+        for check in record["checks"]
+    )
+    return GateReport(**{**record, "checks": checks})
 
 
 LOW_DISK_BYTES = 1_000_000_000

@@ -18,15 +18,20 @@ from nbmlops.agent.cards import (
     Synced,
     VersionCard,
     attention_of,
+    newest_reports,
 )
 from nbmlops.agent.waiting import waiting_of
 from nbmlops.errors import ConflictError, NbmlopsError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.pipelines import jobs
+from nbmlops.pipelines.flow.card import PipelineCard
+from nbmlops.pipelines.flow.declared import declared
+from nbmlops.pipelines.in_full import JobInFull, job_in_full
 from nbmlops.project import FILE, STATE, Project
 from nbmlops.registry.versions import CHAMPION
 from nbmlops.scrub import scrub_text
+from nbmlops.serving.endpoints import Endpoint
 from nbmlops.tracking.runs import Run
-from nbmlops.verb import AnyRef, Pairs, Picture, Rows, verb
+from nbmlops.verb import AnyRef, Pairs, Rows, verb
 
 
 @verb
@@ -350,7 +355,7 @@ def export(
 
 
 @verb
-def show(project: Project, what: AnyRef | None = None) -> Any:
+def show(project: Project, what: AnyRef | None = None) -> Run | VersionCard | Endpoint | JobInFull | PipelineCard:
     """Show one run, model, endpoint, job, or a pipeline drawn.
 
     Parameters
@@ -361,7 +366,7 @@ def show(project: Project, what: AnyRef | None = None) -> Any:
 
     Returns
     -------
-    Run, VersionCard, Endpoint, Job or Picture
+    Run, VersionCard, Endpoint, JobInFull or PipelineCard
         The thing, whole; a pipeline as its steps hang together.
 
     Raises
@@ -393,9 +398,9 @@ def show(project: Project, what: AnyRef | None = None) -> Any:
     if what in endpoints:
         return endpoints[what]
     if what in project.settings.pipelines:
-        return _drawn(project, what)
+        return PipelineCard.of(declared(project.settings, what))
     if re.fullmatch("[0-9a-f]{6,12}", what) and (found := jobs.newest(project, 2, job=what)):
-        return found[0]
+        return job_in_full(project, found[0])
     models = _registry(project).names()
     if re.split("[/@]", what)[0] in models:
         return _version_card(project, what)
@@ -412,15 +417,6 @@ def show(project: Project, what: AnyRef | None = None) -> Any:
 
 
 # -------------------------------------------------------------------- the parts
-def _drawn(project: Project, name: str) -> Picture:
-    from nbmlops.pipelines.flow.declared import declared
-    from nbmlops.pipelines.flow.drawing import drawn
-    from nbmlops.pipelines.flow.svg import svg
-
-    pipeline = declared(project.settings, name)
-    return Picture(drawn(pipeline), svg(pipeline))
-
-
 def _tracking(project: Project) -> Any:
     from nbmlops.tracking.mlflow import Tracking
 
@@ -439,7 +435,7 @@ def _registry(project: Project) -> Any:
     return project.open(Registry)
 
 
-def _endpoint_rows(project: Project) -> Rows[Any]:
+def _endpoint_rows(project: Project) -> Rows[Endpoint]:
     from nbmlops.serving.verbs import endpoints
 
     return endpoints(project)
@@ -462,7 +458,7 @@ def _state(reach: Callable[[], Any]) -> str:
 
 
 def _champions(project: Project) -> tuple[Champion, ...]:
-    from nbmlops.registry.verbs import models
+    from nbmlops.registry.reading import models
 
     return tuple(
         Champion(model.name, alias, str(version), model.gate if str(version) == model.judged else "")
@@ -494,12 +490,16 @@ def _last_drift(project: Project) -> LastDrift | None:
 
 
 def _version_card(project: Project, what: str) -> VersionCard:
+    from nbmlops.registry.reading import judgements
     from nbmlops.registry.verbs import history
 
     registry = _registry(project)
     version = registry.resolve(what)
     aliases = registry.aliases(version.name)
     past = tuple(row for row in history(project, version.name) if row.version == version.version)
+    about = (version.version, version.digest)
+    records = [event.result for event in judgements(project, version.name)]
+    reports = [record for record in records if (record["version"], record["digest"]) == about]
     return VersionCard(
         model=version.name,
         version=version.version,
@@ -508,6 +508,7 @@ def _version_card(project: Project, what: str) -> VersionCard:
         run_id=version.run_id,
         registered_at=version.registered_at,
         history=past,
+        reports=newest_reports(reports),
     )
 
 

@@ -45,7 +45,8 @@ def read_table(project: Project, data: Any) -> pd.DataFrame:
         return data  # type: ignore[no-any-return]
     if not isinstance(data, str | Path):
         raise UsageError(f"A table is a DataFrame or a path, not {type(data).__name__}.", f"A path ends in {_LISTED}.")
-    path = project.path(str(data))
+    is_declared = isinstance(data, Path) and data.is_absolute()  # by a gate: callers of other machines send text
+    path = project.declared_path(str(data)) if is_declared else project.path(str(data))
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}.", nearest(path.name, _neighbours(path.parent)))
     return _read(path, check_ending(path))

@@ -15,7 +15,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from nbmlops.errors import ConflictError, StoreError
-from nbmlops.ledger.events import GENESIS, Anchor, Draft, Event, first_break
+from nbmlops.ledger.events import GENESIS, MAX_SUBJECT, Anchor, Draft, Event, first_break
 from nbmlops.ledger.tables import EVENTS, REVISIONS, VERSION_TABLE
 from nbmlops.project import BUSY_TIMEOUT_S, Project, actor
 from nbmlops.scrub import scrub_text
@@ -91,7 +91,7 @@ class Ledger:
         query = sa.select(EVENTS).order_by(EVENTS.c.seq.desc()).limit(limit)
         if verbs:
             query = query.where(EVENTS.c.verb.in_(verbs))
-        if subject:
+        if subject := subject[:MAX_SUBJECT]:  # as it is kept; of longer ones SQLite makes no pattern
             under = EVENTS.c.subject.startswith(f"{subject}/", autoescape=True)
             query = query.where(sa.or_(EVENTS.c.subject == subject, under))
         if outcome:

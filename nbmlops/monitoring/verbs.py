@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Any
 from nbmlops.data.tables import names_a_table, read_table, table_name
 from nbmlops.duration import moment_of
 from nbmlops.errors import DataError, DriftError, NotFoundError, UsageError, nearest
-from nbmlops.monitoring.reports import AlertCard, AlertList, DriftReport
+from nbmlops.monitoring.reports import AlertCard, AlertList, DriftList, DriftReport, latest
 from nbmlops.project import Project
 from nbmlops.verb import AlertName, DataRef, verb
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RECENT = 200  # reports that are looked through for the latest
+
 
 @verb
 def drift(
     project: Project,
-    current: DataRef,
+    current: DataRef = None,
     *,
     against: DataRef = None,
     since: str | None = None,
     columns: list[str] | None = None,
     exit_code: bool = False,
     dry_run: bool = False,  # noqa: ARG001  (the verb mechanism reads it: no event is left)
-) -> DriftReport:
-    """Measure how far each column of a table drifted from a reference.
+) -> DriftReport | DriftList:
+    """Measure how far a table's columns drifted; bare: list the latest reports.
 
     Numbers and times are compared by their Kolmogorov-Smirnov distance,
     categories by the chi-square test with Cramér's V, missing values by their
@@ -39,7 +41,8 @@ def drift(
     Parameters
     ----------
     current
-        The table to judge: a path, or a DataFrame in a notebook; or an endpoint's name.
+        The table to judge: a path, or a DataFrame in a notebook; or an endpoint's name. Without it the newest report
+        about each table and endpoint is listed, out of the ledger's last 200.
     against
         The reference, for instance the data that the model was trained on. For an endpoint, unless given, the data of
         the gate that its version has passed, else the first 4,000 rows that it answered.
@@ -54,8 +57,8 @@ def drift(
 
     Returns
     -------
-    DriftReport
-        One row a column, worst first.
+    DriftReport or DriftList
+        One row a column, worst first; or a report about each table and endpoint, the newest first.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def drift(
     NotFoundError
         A file or a column that was named does not exist.
     UsageError
-        There is no reference, or the endpoint captures nothing.
+        There is no reference, or the endpoint captures nothing; or something is asked of no table.
 
     Examples
     --------
@@ -82,6 +85,10 @@ def drift(
     p_values = [stats.ks_2samp(reference[c].dropna(), current[c].dropna(), method="asymp").pvalue for c in numbers]
     print(dict(zip(numbers, stats.false_discovery_control(p_values), strict=True)))
     """
+    if current is None:
+        if against is not None or since is not None or columns or exit_code:
+            raise UsageError("Which table is to be judged?", "Name it: `drift TABLE --against REFERENCE`")
+        return _latest(project)
     from nbmlops.data.drift import measure
 
     judged, reference, names = _tables(project, current, against, since)
@@ -202,6 +209,12 @@ def alert(
     if mute is not None:
         return declaring.muted(project, name, mute, dry_run=dry_run)
     return declaring.shown(project, name)
+
+
+def _latest(project: Project) -> DriftList:
+    from nbmlops.ledger.database import Ledger
+
+    return latest(project.open(Ledger).events(verbs=("drift",), limit=RECENT))
 
 
 def _tables(

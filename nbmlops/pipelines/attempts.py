@@ -44,6 +44,7 @@ def attempted(project: Project, plan: Plan, patience: Patience, junit: str | Non
     NbmlopsError
         What the last attempt ended with.
     """
+    _ = junit and project.output(junit)  # refused now, and not when all has run
     from nbmlops.pipelines.engine import execute
 
     for attempt in range(patience.retries + 1):

@@ -7,16 +7,33 @@ import re
 import tokenize
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nbmlops.errors import UsageError
+from nbmlops.verb import MACHINE_ONLY
 
 TAG = "parameters"
 SECRET = "Secret"  # noqa: S105  # the type's name
+Kind = Literal[
+    "",
+    "text",
+    "whole number",
+    "number",
+    "true/false",
+    "choice",
+    "date",
+    "date and time",
+    "time",
+    "path",
+    "secret",
+    "list",
+    "names and values",
+    "any",
+]
 
 
 class Source(str):
@@ -33,6 +50,8 @@ class Parameter:
     time, Decimal, Path, Secret, None; with their elements' types in brackets (``list[int]``,
     ``dict[str, float]``, ``tuple[int, ...]``), and several joined by `` | ``. ``any`` takes what it
     is given. A default that is no literal (``Path.cwd()``) is shown as its source.
+
+    `kind` and `is_secret` say the same to a form, once it has been described; `kind` of a parameter is empty before.
     """
 
     name: str
@@ -41,6 +60,8 @@ class Parameter:
     help: str = ""
     choices: tuple[Any, ...] = ()
     is_required: bool = False
+    kind: Kind = field(default="", repr=False, metadata=MACHINE_ONLY)
+    is_secret: bool = field(default=False, repr=False, metadata=MACHINE_ONLY)
 
 
 def declared(source: str) -> tuple[Parameter, ...]:

@@ -1,11 +1,12 @@
-"""A notebook's parameters as JSON Schema, for what fills in forms and checks requests."""
+"""Parameters for what fills in forms and checks requests: the kind of each, and all of them as JSON Schema."""
 
 import ast
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from nbmlops.pipelines.declaring import SECRET, Parameter, Source, members
+from nbmlops.pipelines.declaring import SECRET, Kind, Parameter, Source, members
 from nbmlops.pipelines.spelling import is_secret
 from nbmlops.scrub import names_secret, scrub_text
 from nbmlops.strict_json import plain
@@ -45,13 +46,38 @@ def schema(parameters: Sequence[Parameter], title: str) -> Schema:
     }
 
 
+def described(parameter: Parameter) -> Parameter:
+    """Say of a parameter which kind of value it takes, and whether that is a secret, for whoever makes a form of it.
+
+    Examples
+    --------
+    >>> [described(Parameter("x", kind)).kind for kind in ("int", "float | None", "list[str]", "int | str")]
+    ['whole number', 'number', 'list', 'any']
+    >>> described(Parameter("api_key", "str")).is_secret
+    True
+    """
+    is_secret = SECRET in parameter.type or names_secret(parameter.name)
+    return replace(parameter, kind=_kind(parameter), is_secret=is_secret)
+
+
+def _kind(parameter: Parameter) -> Kind:
+    if parameter.choices:
+        return "choice"
+    if SECRET in parameter.type:
+        return "secret"
+    whole = _typed(parameter.type)
+    kinds = [_KINDS.get(each.get("format") or each.get("type"), "any") for each in whole.get("anyOf", [whole])]
+    told = [kind for kind in kinds if kind]
+    return told[0] if len(told) == 1 else "any"
+
+
 def _property(parameter: Parameter) -> Schema:
-    described: Schema = {"enum": plain(parameter.choices)} if parameter.choices else _typed(parameter.type)
+    known: Schema = {"enum": plain(parameter.choices)} if parameter.choices else _typed(parameter.type)
     if names_secret(parameter.name):
-        described["writeOnly"] = True
+        known["writeOnly"] = True
     if parameter.help:
-        described["description"] = scrub_text(parameter.help)
-    return described | _default(parameter)
+        known["description"] = scrub_text(parameter.help)
+    return known | _default(parameter)
 
 
 def _default(parameter: Parameter) -> Schema:
@@ -104,6 +130,20 @@ def _literal(elements: Sequence[ast.expr]) -> Schema:
 
 
 _REFERENCES = ("env:", "file:")
+_KINDS: dict[Any, Kind] = {  # by a schema's format, or its type; that something may be missing is no kind
+    "null": "",
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "decimal": "number",
+    "boolean": "true/false",
+    "date": "date",
+    "date-time": "date and time",
+    "time": "time",
+    "path": "path",
+    "array": "list",
+    "object": "names and values",
+}
 _CONTAINERS = {
     "list": lambda elements: {"type": "array", "items": _of(elements[0])},
     "dict": _dict,

@@ -79,9 +79,14 @@ def _newest_about_cells(file: BinaryIO) -> bytes:
 
 
 def _named(cells: list[dict[str, Any]], index: int, *, was_given: bool) -> str:
+    return cell_named(*numbered(cells, index, was_given=was_given))
+
+
+def numbered(cells: list[dict[str, Any]], index: int, *, was_given: bool) -> tuple[int, str]:
+    """Give a cell's number in its source, 0 for the one that was put in, and its first line, shortened."""
     ours = [place for place, cell in enumerate(cells) if INJECTED in cell["metadata"].get("tags", ())][:was_given]
     number = 0 if index in ours else index + 1 - sum(place < index for place in ours)
-    return cell_named(number, shortened(_first_line(cells[index])))
+    return number, shortened(_first_line(cells[index]))
 
 
 class Text:

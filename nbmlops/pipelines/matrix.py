@@ -75,6 +75,7 @@ def executed(
     from nbmlops.pipelines.executors.local import Local
 
     notebook = plans[0][1].notebook.name
+    _ = junit and project.output(junit)  # refused now, and not when all has run
     if at_once < 1:
         raise UsageError(f"--at-once must be at least 1, not {at_once}.")
     if dry_run:

@@ -1,48 +1,54 @@
 """The verbs of headless notebooks: `params`, `run`, `resume`, `cancel`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from nbmlops.pipelines import attempts, cancelling, contract, describing, planning, resuming
+from nbmlops.pipelines import attempts, cancelling, contract, describing, detaching, planning, resuming
 from nbmlops.pipelines import jobs as known
 from nbmlops.pipelines import matrix as combining
 from nbmlops.pipelines import notebook as nb
 from nbmlops.pipelines import running as pipelines
 from nbmlops.pipelines.contract import Parameter
+from nbmlops.pipelines.flow.checks import own_parameters
+from nbmlops.pipelines.flow.declared import declared as declared_pipeline
 from nbmlops.pipelines.flow.runs import PipelineRun
 from nbmlops.pipelines.jobs import Job
 from nbmlops.pipelines.matrix import MatrixRun
 from nbmlops.pipelines.notebook import NotebookRun
 from nbmlops.project import Project
-from nbmlops.verb import JobRef, NotebookPath, Pairs, Rows, RunnableRef, verb
+from nbmlops.verb import JobRef, Pairs, Rows, RunnableRef, verb
 
 
 @verb
 def params(
-    project: Project, notebook: NotebookPath, *, schema: bool = False
+    project: Project, notebook: RunnableRef, *, schema: bool = False
 ) -> Rows[Parameter] | describing.ParameterSchema:
-    """Show the parameters that a notebook declares.
+    """Show the parameters that a notebook or a pipeline declares.
 
-    They are the assignments of the cell tagged ``parameters``: type from the
-    annotation, else from the default; help from the comment behind it.
+    Those of a notebook are the assignments of the cell tagged ``parameters``: type from the
+    annotation, else from the default; help from the comment behind it. Those of a pipeline
+    stand in ``nbmlops.toml`` with their defaults, which give the types.
 
     Parameters
     ----------
     notebook
-        Path of the notebook.
+        Path of a notebook, or the name of a pipeline of ``nbmlops.toml``.
     schema
         Give them as a JSON Schema instead (draft 2020-12), for forms and checks.
 
     Returns
     -------
     Rows of Parameter, or ParameterSchema
-        In the order of the cell; empty without a tagged cell. Secrets among the defaults are masked.
+        In the order of the declaration; empty where there is none. Secrets among the defaults are masked. JSON
+        also has the `kind` of each and whether it `is_secret`.
 
     Raises
     ------
     NotFoundError
         There is no such notebook.
     UsageError
-        It is no notebook, or its tagged cell is not Python.
+        It is neither a notebook nor a pipeline, or its tagged cell is not Python.
 
     Examples
     --------
@@ -59,11 +65,10 @@ def params(
 
     print(papermill.inspect_notebook($notebook))
     """
-    path = project.path(notebook)
-    declared = nb.parameters_of(nb.read(path))
+    title, declared = _parameters(project, notebook)
     if schema:
-        return describing.ParameterSchema(describing.schema(declared, path.name))
-    return Rows(map(contract.public, declared))
+        return describing.ParameterSchema(describing.schema(declared, title))
+    return Rows(describing.described(contract.public(each)) for each in declared)
 
 
 @verb
@@ -87,8 +92,9 @@ def run(
     force: bool = False,
     executor: str = "local",
     no_warm: bool = False,
+    detach: bool = False,
     dry_run: bool = False,
-) -> NotebookRun | MatrixRun | PipelineRun:
+) -> NotebookRun | MatrixRun | PipelineRun | Job:
     """Run a notebook or a pipeline headlessly with checked parameters.
 
     Names and types are checked before anything starts. A notebook runs with
@@ -132,14 +138,16 @@ def run(
         Where a pipeline's steps run: ``local``, ``local:4``, ``ray``, ``ray:ADDRESS``, ``dask``, ``dask:ADDRESS``.
     no_warm
         Import everything anew, instead of running in a fork of the warm server.
+    detach
+        Return as soon as the run has begun; it goes on when this process has ended. Not under CI, and no matrix.
     dry_run
         Check everything, run nothing.
 
     Returns
     -------
-    NotebookRun, MatrixRun, or PipelineRun
+    NotebookRun, MatrixRun, PipelineRun, or Job
         Its run, its output, its results, and how long each cell took; of a matrix a line for each combination, of a
-        pipeline one for each step.
+        pipeline one for each step. Of a detached run its job, which is RUNNING.
 
     Raises
     ------
@@ -176,14 +184,26 @@ def run(
     if name := pipelines.meant(project, what):
         refused = {"--matrix": matrix, "--output": output, "--junit": junit, "--profile": profile, "--retries": retries}
         pipelines.refuse(refused, "a pipeline")
-        return pipelines.run(
-            project, name, values, only, from_, force=force, executor=executor, no_warm=no_warm, dry_run=dry_run
+        only_looks = dry_run or detach
+        pipeline_run = pipelines.run(
+            project, name, values, only, from_, force=force, executor=executor, no_warm=no_warm, dry_run=only_looks
         )
+        if dry_run or not detach:
+            return pipeline_run
+        steps: dict[str, Any] = {
+            "--only": only,
+            "--from": from_,
+            "--force": force,
+            "--executor": executor,
+            "--no-warm": no_warm,
+        }
+        return detaching.started(project, known.new_id(), ("run", name), steps, values)
     pipelines.refuse({"--only": only, "--from": from_, "--force": force}, "a notebook")
     notebook = what
     limits = planning.Limits.read(timeout, cell_timeout)
     patience = attempts.Patience.read(retries, backoff)
     if matrix:
+        pipelines.refuse({"--detach": detach}, "a matrix, which is many jobs")
         plans = planning.planned_matrix(project, notebook, values, matrix, output, limits)
         options = (
             "--timeout",
@@ -200,13 +220,23 @@ def run(
     plan = replace(planning.planned(project, notebook, values, output, limits), is_profiled=profile, is_fresh=no_warm)
     if dry_run:
         return NotebookRun(str(plan.notebook), str(plan.output or ""), "", "PLANNED", 0.0, plan.shown())
+    if detach:
+        report = project.output(junit) if junit else None
+        how: dict[str, Any] = {"--output": plan.output, "--junit": report, "--profile": profile, "--no-warm": no_warm}
+        how |= {"--timeout": timeout, "--cell-timeout": cell_timeout, "--retries": retries, "--backoff": backoff}
+        return detaching.started(project, plan.job, ("run", str(plan.notebook)), how, values)
     return attempts.attempted(project, plan, patience, junit)
 
 
 @verb
 def resume(
-    project: Project, job: JobRef | None = None, *, junit: str | None = None, dry_run: bool = False
-) -> NotebookRun | PipelineRun:
+    project: Project,
+    job: JobRef | None = None,
+    *,
+    junit: str | None = None,
+    detach: bool = False,
+    dry_run: bool = False,
+) -> NotebookRun | PipelineRun | Job:
     """Go on with a failed run at the cell that failed.
 
     The variables come from a snapshot that was taken after the last cell that
@@ -220,13 +250,15 @@ def resume(
         The job's id, or the beginning of it; the last failed one without it.
     junit
         JUnit file to write, a case for each cell.
+    detach
+        Return as soon as the run goes on; it does so when this process has ended. Not under CI.
     dry_run
         Say what would run again, and why; run nothing.
 
     Returns
     -------
-    NotebookRun, or PipelineRun
-        The new run; a notebook's output has the earlier cells' outputs too.
+    NotebookRun, PipelineRun, or Job
+        The new run; a notebook's output has the earlier cells' outputs too. Of a detached run its job.
 
     Raises
     ------
@@ -252,13 +284,19 @@ def resume(
     if not failed.notebook:
         from nbmlops.pipelines.flow.driver import resume_pipeline
 
-        return resume_pipeline(project, failed, dry_run=dry_run)
+        pipeline_run = resume_pipeline(project, failed, dry_run=dry_run or detach)
+        if dry_run or not detach:
+            return pipeline_run
+        return detaching.started(project, known.new_id(), ("resume", failed.job), {}, {})
     plan, reason = resuming.planned(project, failed)
     project.notify(reason)
     if dry_run:
         return NotebookRun(
             str(plan.notebook), str(plan.output or ""), "", "PLANNED", 0.0, plan.shown(), job=failed.job, reason=reason
         )
+    if detach:
+        report = project.output(junit) if junit else None
+        return detaching.started(project, plan.job, ("resume", failed.job), {"--junit": report}, {})
     return attempts.attempted(project, plan, attempts.Patience(), junit)
 
 
@@ -303,3 +341,11 @@ def cancel(project: Project, job: JobRef, *, dry_run: bool = False) -> Job:
     os.kill(int($job), signal.SIGTERM)
     """
     return cancelling.cancelled(project, known.find(project, job), dry_run=dry_run)
+
+
+def _parameters(project: Project, what: str) -> tuple[str, Sequence[Parameter]]:
+    """Read what a pipeline or a notebook declares, with its name."""
+    if name := pipelines.meant(project, what):
+        return name, own_parameters(declared_pipeline(project.settings, name))
+    path = project.path(what)
+    return path.name, nb.parameters_of(nb.read(path))

@@ -1,4 +1,4 @@
-"""Which version a reference means, found without MLflow where its tables are known; and out of the ledger alone."""
+"""What is registered: lists, and which version a reference means, without MLflow where its tables are known."""
 
 from datetime import UTC, datetime
 
@@ -6,8 +6,17 @@ from nbmlops.errors import NotFoundError, StoreError
 from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.events import Event
 from nbmlops.project import Project
-from nbmlops.registry.versions import CHAMPION, ModelVersion, Reference, alias_stack, parse_reference
+from nbmlops.registry.versions import (
+    CHAMPION,
+    ListedVersion,
+    ModelVersion,
+    Reference,
+    RegisteredModel,
+    alias_stack,
+    parse_reference,
+)
 from nbmlops.tracking import sql
+from nbmlops.verb import Rows
 
 MOVES = ("register", "promote", "rollback")
 
@@ -59,6 +68,53 @@ def remembered(project: Project, text: str, default_alias: str = CHAMPION) -> Mo
 def moves_of(project: Project, name: str) -> list[Event]:
     """List what moved the aliases of a model, oldest first."""
     return project.open(Ledger).events(verbs=MOVES, subject=f"model/{name}", outcome="ok")[::-1]
+
+
+def models(project: Project) -> Rows[RegisteredModel]:
+    """List the registered models by name, with the last gate report of each."""
+    from nbmlops.registry.mlflow import Registry, aliases_of
+
+    registry, ledger = project.open(Registry), project.open(Ledger)
+    rows = []
+    for name, aliases in sorted((model.name, aliases_of(model)) for model in registry.registered()):
+        newest = registry.versions(name)
+        reports = [event.result for event in ledger.events(verbs=("validate",), subject=f"model/{name}", limit=1)]
+        rows.append(
+            RegisteredModel(
+                name=name,
+                version=newest[0].version if newest else "",
+                aliases=aliases,
+                gate=("passed" if reports[0]["passed"] else "failed") if reports else "",
+                judged=reports[0]["version"] if reports else "",
+                updated_at=newest[0].registered_at if newest else None,
+            )
+        )
+    return Rows(rows)
+
+
+def versions(project: Project, name: str) -> Rows[ListedVersion]:
+    """List a model's versions, newest first, with the last gate report about the very bytes of each.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such model.
+    """
+    from nbmlops.registry.mlflow import Registry
+
+    registry = project.open(Registry)
+    aliases = registry.aliases(name)
+    newest = {(event.result["version"], event.result["digest"]): event for event in reversed(judgements(project, name))}
+    return Rows(
+        ListedVersion.of(version, aliases, newest.get((version.version, version.digest)))
+        for version in registry.versions(name)
+    )
+
+
+def judgements(project: Project, name: str) -> list[Event]:
+    """List what gates said of a model's versions, newest first: the events whose results are their reports."""
+    found = project.open(Ledger).events(verbs=("validate",), subject=f"model/{name}")
+    return [event for event in found if isinstance(event.result, dict) and "checks" in event.result]
 
 
 def _registered(project: Project, wanted: Reference, number: str) -> ModelVersion:

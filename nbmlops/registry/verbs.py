@@ -14,6 +14,7 @@ from nbmlops.registry.versions import (
     CHAMPION,
     Evidence,
     HistoryEntry,
+    ListedVersion,
     ModelVersion,
     Promotion,
     RegisteredModel,
@@ -124,17 +125,28 @@ def register(
 
 
 @verb
-def models(project: Project) -> Rows[RegisteredModel]:
-    """List registered models, their versions and aliases.
+def models(project: Project, name: ModelName | None = None) -> Rows[RegisteredModel] | Rows[ListedVersion]:
+    """List registered models, or the versions of one.
+
+    Parameters
+    ----------
+    name
+        A registered model, whose versions are listed; bare: all models.
 
     Returns
     -------
-    Rows of RegisteredModel
-        By name; with the last gate report of each.
+    Rows of RegisteredModel or ListedVersion
+        Models by name, with the last gate report of each; versions the newest first, with the last
+        gate report about their very bytes.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such model.
 
     Examples
     --------
-    ``%mlops models``
+    ``%mlops models delays``
 
     Plain code
     ----------
@@ -143,25 +155,9 @@ def models(project: Project) -> Rows[RegisteredModel]:
     for model in client.search_registered_models():
         print(model.name, model.aliases)
     """
-    from nbmlops.ledger.database import Ledger
-    from nbmlops.registry.mlflow import Registry, aliases_of
+    from nbmlops.registry import reading
 
-    registry, ledger = project.open(Registry), project.open(Ledger)
-    rows = []
-    for name, aliases in sorted((model.name, aliases_of(model)) for model in registry.registered()):
-        versions = registry.versions(name)
-        reports = [event.result for event in ledger.events(verbs=("validate",), subject=f"model/{name}", limit=1)]
-        rows.append(
-            RegisteredModel(
-                name=name,
-                version=versions[0].version if versions else "",
-                aliases=aliases,
-                gate=("passed" if reports[0]["passed"] else "failed") if reports else "",
-                judged=reports[0]["version"] if reports else "",
-                updated_at=versions[0].registered_at if versions else None,
-            )
-        )
-    return Rows(rows)
+    return reading.models(project) if name is None else reading.versions(project, parse_reference(name).name)
 
 
 @verb

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from nbmlops.errors import UsageError
 from nbmlops.ledger.events import Event
@@ -103,6 +103,43 @@ class RegisteredModel:
     gate: str
     judged: str
     updated_at: datetime | None
+
+
+@dataclass(frozen=True)
+class ListedVersion:
+    """One row of ``models NAME``: `gate` is the outcome of the last gate report about exactly its bytes.
+
+    That report is gate `judged_by`'s, of `judged_at`, and `n_failed` of its checks failed; nothing has judged the
+    version where `gate` is empty.
+    """
+
+    noun: ClassVar[str] = "version"
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    gate: str = ""
+    judged_by: str = ""
+    judged_at: datetime | None = None
+    n_failed: int = 0
+    registered_at: datetime | None = None
+    run_id: str = ""
+
+    @classmethod
+    def of(cls, version: ModelVersion, aliases: Mapping[str, str], judged: Event | None) -> "ListedVersion":
+        """Put together what MLflow knows of a version, and what a gate said of it last."""
+        report = judged.result if judged else {}
+        return cls(
+            name=version.name,
+            version=version.version,
+            aliases=tuple(sorted(alias for alias, number in aliases.items() if number == version.version)),
+            gate=("passed" if report["passed"] else "failed") if report else "",
+            judged_by=report.get("gate", ""),
+            judged_at=judged.at if judged else None,
+            n_failed=sum(check["status"] == "fail" for check in report.get("checks", ())),
+            registered_at=version.registered_at,
+            run_id=version.run_id,
+        )
 
 
 @dataclass(frozen=True)

@@ -306,6 +306,16 @@ class Counters:
         return self._view[begin : begin + SLOT_BYTES]
 
 
+def glance(path: Path) -> bytes:
+    """Give bytes of a worker's file that are others after every request; quickly, and empty where there is none."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            heads = [os.pread(file.fileno(), 8 * _LATENCIES, HEADER_BYTES + n * SLOT_BYTES) for n in range(SLOTS)]
+            return b"".join((*heads, os.pread(file.fileno(), 8 * N_STATUSES, _REFUSALS_AT)))
+    except OSError:
+        return b""
+
+
 def read(path: Path) -> dict[str, Window]:
     """Read a worker's counts so far, by variant, while it may be writing.
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any
 
 from nbmlops.errors import UsageError
 from nbmlops.serving.check import Check
+from nbmlops.serving.rollout import Rollout
 from nbmlops.verb import MACHINE_ONLY, Result
 
 _NAME = re.compile(r"[\w-][\w .-]*")
@@ -34,7 +36,9 @@ def check_endpoint_name(name: str) -> str:
 class Share:
     """One version behind an endpoint: its share of the answers in percent, how it is served, and what it has done.
 
-    `latency_p99_ms` is of the requests since its server started, in milliseconds.
+    `latency_p99_ms` is of the requests since its server started, in milliseconds. `shift` says of a version that is
+    tried how far its predictions lie from the champion's, as its rollout judges it since its step began: an index from
+    0 on, above 0.25 much; None while too few are known.
     """
 
     model: str
@@ -45,6 +49,7 @@ class Share:
     n_requests: int = 0
     n_errors: int = 0
     latency_p99_ms: float | None = None
+    shift: float | None = None
 
     @property
     def headline(self) -> str:
@@ -54,13 +59,40 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a rollout is: at the step `step` of `steps`, counted from 0, with `weight` percent of the answers.
+
+    `state` is ``running``, ``done``, ``rolled_back`` or ``aborted``, and `reason` why it runs no longer. Each step
+    bakes for `bake_s` seconds and is held against the limits `slo`.
+    """
+
+    state: str
+    challenger: str
+    champion: str
+    strategy: str
+    steps: tuple[float, ...]
+    step: int
+    weight: float
+    bake_s: float
+    step_began_at: datetime
+    slo: str
+    promote: bool
+    reason: str = ""
+
+    @classmethod
+    def of(cls, rollout: Rollout) -> "Progress":
+        """Tell of a rollout without what it has counted."""
+        return cls(**{each.name: getattr(rollout, each.name) for each in fields(cls)})
+
+
+@dataclass(frozen=True)
 class Endpoint(Result):
     """One endpoint.
 
     `status` is ``answers``, ``silent`` (its servers run but do not answer), ``dead``, ``partly`` (a server of several
     is missing), ``behind`` (what is wanted is not served yet), or ``elsewhere`` when another machine serves it.
-    `rollout` tells of the one that goes on, or went on last, in words. `refused` counts the requests that its servers
-    have answered with an error, by status.
+    `rollout` tells of the one that goes on, or went on last, in words, and `progress` in figures. `refused`
+    counts the requests that its servers have answered with an error, by status.
     """
 
     name: str
@@ -75,6 +107,7 @@ class Endpoint(Result):
     pids: tuple[int, ...] = field(default=(), metadata=MACHINE_ONLY)
     trouble: str = ""
     refused: Mapping[str, int] = field(default_factory=dict)
+    progress: Progress | None = field(default=None, metadata=MACHINE_ONLY)
 
     @property
     def subject(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nbmlops.serving.sequential import bounds, log_evidence, log_evidence_worse
-from nbmlops.serving.shift import shift
+from nbmlops.serving.shift import binned, shift, unbiased
 from nbmlops.serving.slo import Limit, Slo
 from nbmlops.serving.window import Window
 
@@ -110,6 +110,21 @@ def judged(
     waits += [check.note for check in checks if check.status == "warn"]
     reasons = tuple(reason for reason in waits if reason)
     return Verdict("wait", reasons, checks) if reasons else Verdict("pass", _praise(checks), checks)
+
+
+def shifted(challenger: Window, champion: Window | None) -> float | None:
+    """Measure how far a challenger's predictions lie from its champion's, an index; None with too few of either.
+
+    Examples
+    --------
+    >>> early = Window(n_requests=1000, labels={"late": 300, "on time": 700})
+    >>> round(shifted(Window(n_requests=1000, labels={"late": 500, "on time": 500}), early), 2)
+    0.17
+    >>> shifted(Window(n_requests=1, labels={"late": 1}), early)
+    """
+    if champion is None or min(_n_predicted(challenger), _n_predicted(champion)) < MIN_ROWS:
+        return None
+    return unbiased(*binned(challenger, champion))
 
 
 def worst_first(checks: tuple[Check, ...]) -> tuple[Check, ...]:

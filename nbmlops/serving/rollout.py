@@ -211,12 +211,11 @@ def assessed(rollout: Rollout, counts: Counts, now: datetime) -> Verdict:
         Aware.
     """
     slo, p_false = Slo.parse(rollout.slo), _p_each(rollout)
-    since_step, since_mark = minus(counts, rollout.baseline), minus(counts, rollout.mark)
+    since_mark = minus(counts, rollout.mark)
     left_s = rollout.bake_s - (now - rollout.step_began_at).total_seconds()
     whole = judged(
         slo,
-        since_step.get(rollout.challenger, Window()),
-        _beside(rollout, since_step),
+        *compared(rollout, counts),
         bake_left_s=left_s,
         min_requests=rollout.min_requests,
         p_false=p_false / 2,
@@ -229,6 +228,12 @@ def assessed(rollout: Rollout, counts: Counts, now: datetime) -> Verdict:
         return whole
     span_s = (now - rollout.marked_at).total_seconds()
     return replace(late, reasons=tuple(f"in the last {span_s:.0f} s, {reason}" for reason in late.reasons))
+
+
+def compared(rollout: Rollout, counts: Counts) -> tuple[Window, Window | None]:
+    """Give what is judged at a step: what the challenger has done since it began, and what it is compared with."""
+    since_step = minus(counts, rollout.baseline)
+    return since_step.get(rollout.challenger, Window()), _beside(rollout, since_step)
 
 
 def advanced(rollout: Rollout, verdict: Verdict, now: datetime, counts: Counts) -> Rollout:

@@ -93,11 +93,26 @@ def bounded(ours: "Counts", theirs: "Counts", p_error: float) -> Shift:
     freedom = len(ours) - 1
     if not freedom:
         return Shift(0.0, 0.0, 0.0, 1)
-    noise = float(1 / ours.sum() + 1 / theirs.sum())
-    found = stability_index(ours, theirs)
+    noise, found = _noise(ours, theirs), stability_index(ours, theirs)
     lower, upper = (float(chndtrinc(found / noise, freedom, p)) * noise for p in (1 - p_error, p_error))
     lower = lower if lower > NO_SHIFT else 0.0
-    return Shift(max(found - freedom * noise, 0.0), lower, upper, len(ours))
+    return Shift(unbiased(ours, theirs), lower, upper, len(ours))
+
+
+def unbiased(ours: "Counts", theirs: "Counts") -> float:
+    """Estimate the index of two samples' counts, ``(n_bins,)`` each, less what chance alone would give.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(unbiased(np.array([400.0, 600.0]), np.array([500.0, 500.0])), 3)
+    0.038
+    """
+    return max(stability_index(ours, theirs) - (len(ours) - 1) * _noise(ours, theirs), 0.0)
+
+
+def _noise(ours: "Counts", theirs: "Counts") -> float:
+    return float(1 / ours.sum() + 1 / theirs.sum())
 
 
 def stability_index(ours: "Counts", theirs: "Counts") -> float:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nbmlops.data.tables import check_ending, read_table, write_table
 from nbmlops.errors import ConflictError, DataError, NotFoundError, StoreError, UsageError, nearest
 from nbmlops.project import Project
-from nbmlops.serving.endpoints import Deployment, Endpoint, Predictions, Share, Traffic, Undeployment
+from nbmlops.serving.endpoints import Deployment, Endpoint, Predictions, Progress, Share, Traffic, Undeployment
+from nbmlops.serving.rollout import Rollout, compared
 from nbmlops.serving.target import LOCAL, RAY, Place, target_of
 from nbmlops.serving.targets.deployments import TargetDeployment, deployed_to, refuse_local
 from nbmlops.verb import DataRef, EndpointName, ModelRef, Pairs, Rows, verb
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nbmlops.ledger.endpoints import Wanted
     from nbmlops.serving.client import Server
     from nbmlops.serving.policy import Terms
+    from nbmlops.serving.window import Window
 
 
 @verb
@@ -147,6 +149,7 @@ def deploy(
         given = (port, workers, canary, linear, blue_green, shadow, bake, slo, promote, at_once, wait, capture)
         refuse_local((*given, token, address, certificate, key), to)
         return deployed_to(project, model, name, to, parameters, dry_run=dry_run)
+    _ = [project.path(each) for each in (certificate, key) if each]  # refused here: what is wanted may lie anywhere
     captured = policy.captured(declared, capture)
     terms = policy.Terms(port, workers, address, token, certificate, key, captured).over(declared.terms)
     place = _on_ray(parameters, terms) if to == RAY else Place()
@@ -456,7 +459,7 @@ def server_of(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> "
     from nbmlops.serving import client, deploying
 
     token = resolved(wanted.token, project.root) if wanted.token else ""
-    certificate = str(project.path(wanted.certificate)) if wanted.certificate else ""
+    certificate = str(project.declared_path(wanted.certificate)) if wanted.certificate else ""
     url = deploying.url_of(wanted, found)
     return client.Server(wanted.name, url, _again(wanted), token, certificate)
 
@@ -510,6 +513,7 @@ def _endpoint(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> E
         pids=tuple(pids),
         trouble=found.get("trouble", ""),
         refused=target_of(wanted).refused(project, wanted) if keeping.is_ours(wanted) else {},
+        progress=Progress.of(Rollout.of(wanted.rollout)) if wanted.rollout else None,
     )
 
 
@@ -549,9 +553,21 @@ def _traffic(project: Project, wanted: "Wanted", found: Mapping[str, Any]) -> tu
                 n_requests=window.n_requests if window else 0,
                 n_errors=window.n_errors if window else 0,
                 latency_p99_ms=round(p99 * 1000, 3) if p99 is not None else None,
+                shift=None if each == wanted.champion else _shift(wanted, each.label, counts),
             )
         )
     return tuple(shares)
+
+
+def _shift(wanted: "Wanted", label: str, counts: "Mapping[str, Window]") -> float | None:
+    """Measure how far a version's predictions lie from the champion's: in its rollout's step, else of all counted."""
+    from nbmlops.serving.judgement import shifted
+
+    if wanted.rollout.get("state") == "running":
+        found = shifted(*compared(Rollout.of(wanted.rollout), counts))
+    else:
+        found = shifted(counts[label], counts.get(wanted.champion.label)) if label in counts else None
+    return None if found is None else round(found, 4)
 
 
 def _rollout_words(rollout: Mapping[str, Any]) -> str:

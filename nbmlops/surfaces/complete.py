@@ -12,7 +12,8 @@ from nbmlops.tracking import names
 from nbmlops.verb import Ref, parameters, ref_of
 from nbmlops.vocabulary import VERBS
 
-COMMON = ("--json", "--quiet", "--show-code", "--traceback", "--into", "--help")
+LONGEST = 200  # letters of a word that is offered
+COMMON = ("--json", "--quiet", "--show-code", "--traceback", "--into", "--widget", "--help")
 
 
 def candidates(line: str, project: Project, variables: Mapping[str, Any]) -> list[str]:
@@ -88,7 +89,12 @@ def _files(project: Project, *endings: str) -> list[str]:
 
 
 def _beginning(typing: str, words: Iterable[str]) -> list[str]:
-    return [word for word in dict.fromkeys(words) if word.startswith(typing)]
+    return [word for word in dict.fromkeys(words) if word.startswith(typing) and _is_offered(word)]
+
+
+def _is_offered(word: str) -> bool:
+    """Say whether a word may be put into a cell: one with a line's end would bring code with it, others are unseen."""
+    return word.isprintable() and len(word) <= LONGEST
 
 
 def _runnable(project: Project) -> list[str]:

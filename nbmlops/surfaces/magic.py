@@ -86,10 +86,10 @@ class NbmlopsMagics(Magics):
         return self._projects[key]
 
     def _run(self, line: str, cell: str | None) -> Any:
-        from nbmlops.surfaces import watching
+        from nbmlops.surfaces import displaying, watching
         from nbmlops.surfaces.call import perform, split
         from nbmlops.surfaces.overview import overview
-        from nbmlops.surfaces.parse import INTO, OPTIONS, help_text
+        from nbmlops.surfaces.parse import OPTIONS_OF_MAGIC, help_text
         from nbmlops.verb import Stream
 
         words = _words(line)
@@ -99,28 +99,29 @@ class NbmlopsMagics(Magics):
         if name == "help":
             name, rest = (rest or [""])[0], ["--help"]
         if "--help" in rest or "-h" in rest:
-            return print(help_text(name, (*OPTIONS, INTO), prefix="%mlops "))
+            return print(help_text(name, OPTIONS_OF_MAGIC, prefix="%mlops "))
         if cell is not None and name not in CELL_VERBS:
             raise UsageError(f"{name} takes no cell.", f"Use the line magic: %mlops {name}")
         call, project = self._read(words)
         if cell is not None and not call.options["show_code"]:  # a cell as text, as exported notebooks have it
             return self.shell.run_cell(f"%%mlops {line}\n{cell}").raise_error()
-        result = perform(call, project)
+        with displaying.beside(call, project, self.shell):
+            result = perform(call, project)
         if isinstance(result, Stream):
             return watching.watch(result, print, as_json=call.options["json"], on_a_page=hasattr(self.shell, "kernel"))
         if call.arguments.get("live"):
             self._live(project, result, call.arguments["live"])
-        if call.options["into"]:
-            self.shell.push({call.options["into"]: result})
-        return self._shown(result, call.options)
+        return displaying.shown(result, call, project, self.shell)
 
     def _read(self, words: list[str]) -> "tuple[Call, Project]":
         """Read a line's words: the call they mean, variables in place, and its project."""
+        from nbmlops.surfaces import displaying
         from nbmlops.surfaces.call import split
-        from nbmlops.surfaces.parse import INTO, OPTIONS, parse
+        from nbmlops.surfaces.parse import OPTIONS_OF_MAGIC, parse
 
         settings, name, rest = split(words)
-        call = parse(name, rest, (*OPTIONS, INTO))
+        call = parse(name, rest, OPTIONS_OF_MAGIC)
+        displaying.check(call)
         self._take_variables(call, _Name if call.options["show_code"] else None)
         return call, self.project(settings)
 
@@ -140,6 +141,7 @@ class NbmlopsMagics(Magics):
         self, call: "Call", project: Project, run: Any, live: "Live | None", error: BaseException | None
     ) -> None:
         """End the cell's run with it, and show its card where the cell's own output ends."""
+        from nbmlops.surfaces import displaying
         from nbmlops.tracking.verbs import end_cell
 
         ended = end_cell(project, run.run_id, error)
@@ -147,9 +149,7 @@ class NbmlopsMagics(Magics):
             live.end()
         if ended is None:
             return
-        if call.options["into"]:
-            self.shell.push({call.options["into"]: ended})
-        if (shown := self._shown(ended, call.options)) is not None:
+        if (shown := displaying.shown(ended, call, project, self.shell)) is not None:
             from IPython.display import display
 
             display(shown)
@@ -165,13 +165,6 @@ class NbmlopsMagics(Magics):
         if outbox is None and metric:
             raise UsageError("--live reads the journal, which is off.", 'Set [stores] journal = "page-cache"')
         return Live(run.run_id, run.name, outbox.writer.path, metric) if outbox else None
-
-    def _shown(self, result: Any, options: dict[str, Any]) -> Any:
-        if options["json"] or options["show_code"]:
-            from nbmlops.surfaces.show import json_text
-
-            return print(result if options["show_code"] else json_text(result))
-        return None if options["quiet"] or options["into"] else result
 
     def _take_variables(self, call: Any, as_code: type[str] | None) -> None:
         """Put the notebook's variable in the place of its name, where the argument takes one of its kind."""

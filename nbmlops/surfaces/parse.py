@@ -11,9 +11,9 @@ from typing import Annotated, Any, get_origin
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from nbmlops.errors import UsageError
+from nbmlops.surfaces.options import SHORT, long
 from nbmlops.verb import BY_NAME, NAMED_BY_ITSELF, load, parameters, ref_of
 
-SHORT = {"parameters": "-p", "output": "-o", "file": "-f", "at_once": "-j"}
 COMMON = Group("Common options", sort_key=99)
 
 
@@ -36,6 +36,8 @@ INTO = inspect.Parameter(
     default=None,
     annotation=Annotated[str | None, Parameter(help="Variable that takes the result.", group=COMMON)],
 )
+WIDGET = _flag("widget", "Show a view that can be used while the kernel runs, beside the card that stays.")
+OPTIONS_OF_MAGIC = (*OPTIONS, INTO, WIDGET)
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,7 @@ def _as_typed(name: str, options: Sequence[inspect.Parameter]) -> Callable[..., 
 
 def _typed_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     ref = ref_of(parameter.annotation)
-    named = parameter.name.rstrip("_").replace("_", "-")
-    names = [f"--{named}", SHORT[parameter.name]] if parameter.name in SHORT else [f"--{named}"]
+    names = [long(parameter.name), *([SHORT[parameter.name]] if parameter.name in SHORT else [])]
     if ref and ref.noun in BY_NAME:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             return inspect.Parameter(parameter.name, inspect.Parameter.VAR_POSITIONAL, annotation=str)
@@ -254,7 +255,7 @@ def _usage_error(name: str, words: Sequence[str], exc: CycloptsError) -> UsageEr
         )
     else:
         message = str(exc)
-    known = [f"--{key.rstrip('_').replace('_', '-')}" for key in parameters(name)]
+    known = [long(key) for key in parameters(name)]
     meant = [close for word in words if word.startswith("--") and word not in known for close in _close(word, known)]
     near = f"Did you mean {meant[0]}? " if meant and "Did you mean" not in message else ""
     return UsageError(message, f"{near}All of its options: `{name} --help`")

@@ -9,12 +9,22 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from nbmlops.errors import UsageError, nearest
+from nbmlops.surfaces.options import spelling
 from nbmlops.verb import load, parameters, ref_of
 from nbmlops.vocabulary import VERBS
 
 
 def schema(name: str) -> dict[str, Any]:
-    """Describe one verb for a program: its place in the table and its arguments as JSON Schema."""
+    """Describe one verb for a program: its place in the table and its arguments as JSON Schema.
+
+    An argument has two keys of ours: ``option``, what stands before its value on a line (null: nothing), and
+    ``names``, what it names, where it names something.
+
+    Examples
+    --------
+    >>> schema("promote")["arguments"]["properties"]["to"]["option"]
+    '--to'
+    """
     entry = VERBS[name]
     return {
         "name": name,
@@ -52,7 +62,7 @@ def _model(name: str) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for key, parameter in parameters(name).items():
         ref = ref_of(parameter.annotation)
-        extra: Any = {"names": ref.noun} if ref else None
+        extra: Any = {"option": spelling(parameter), **({"names": ref.noun} if ref else {})}
         annotation = _sendable(parameter) if ref else parameter.annotation
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         described = Field(default, alias=key, description=texts.get(key), json_schema_extra=extra)

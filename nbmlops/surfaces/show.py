@@ -26,7 +26,10 @@ MAX_UNBROKEN = 32  # characters of a cell that stays on one line: a time, an id,
 _GOOD = {"ok", "pass", "passed", "finished", "answers", "ready", "completed", "sound", "yes"}
 _BAD = {"fail", "failed", "dead", "killed", "drifted", "broken", "gateerror"}
 _WARN = {"warn", "running", "skip", "skipped"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # a terminal would obey them
+_UNSEEN = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # terminals and pages obey them
+_IN_LINES = re.compile(f"[{_UNSEEN}]+")
+_CONTROL = re.compile(f"[{_UNSEEN}\t\n]+")
+_AS_IS = "mathjax_ignore tex2jax_ignore"  # a name with dollar signs is no formula
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _GAP = "·"  # in a curve, where there is no finite number
 MAX_BLOCKS = 24
@@ -75,6 +78,8 @@ def text(result: Any, prefix: str = "nbmlops ") -> str:
     """Show a result as text for a terminal; `prefix` begins the next command to type."""
     if isinstance(result, Text):
         return str(result)
+    if isinstance(result, Picture):
+        return str(result.text)
     if isinstance(result, Mapping):  # a document of JSON
         return json_text(result)
     card = card_of(result)
@@ -92,10 +97,10 @@ def text(result: Any, prefix: str = "nbmlops ") -> str:
 def to_html(result: Any, prefix: str = "%mlops ") -> str:
     """Show a result as one inline HTML element of at most 100 kB, everything escaped."""
     if isinstance(result, Picture):
-        return result.svg
+        return f'<div class="{_AS_IS}">{visible(result.svg)}</div>'
     if isinstance(result, Text):
-        shown = html.escape(result[: MAX_HTML_BYTES // 6], quote=True)
-        return f'<div style="white-space:pre-wrap;font-family:monospace">{shown}</div>'
+        shown = html.escape(visible(result[: MAX_HTML_BYTES // 6]), quote=True)
+        return f'<div class="{_AS_IS}" style="white-space:pre-wrap;font-family:monospace">{shown}</div>'
     card, rows = card_of(result), MAX_ROWS
     while len((page := _html(card, rows, prefix)).encode()) > MAX_HTML_BYTES and rows > 1:
         rows //= 2
@@ -121,7 +126,20 @@ def error_text(error: NbmlopsError, prefix: str = "nbmlops ") -> str:
     """Show an error as text: its report first where it has one, then what happened and what to do."""
     report = getattr(error, "report", None)
     shown = f"{text(report, prefix)}\n\n" if isinstance(report, Result) else ""
-    return f"{shown}{type(error).__name__}: {spelled(scrub_text(str(error)), prefix)}"
+    return f"{shown}{type(error).__name__}: {spelled(visible(scrub_text(str(error))), prefix)}"
+
+
+def visible(words: str) -> str:
+    r"""Put a space for what nobody sees and terminals or pages obey, such as marks that turn a line's direction around.
+
+    Ends of lines and tabs stay.
+
+    Examples
+    --------
+    >>> visible("model\u202eexe.\n\x1b[31mred")
+    'model exe.\n [31mred'
+    """
+    return _IN_LINES.sub(" ", words)
 
 
 def spelled(words: str, prefix: str) -> str:
@@ -321,7 +339,7 @@ def _html(card: Card, max_rows: int, prefix: str) -> str:
     if card.next_step:
         parts.append(f'<div style="margin-top:4px">next: <code>{_escaped(prefix + card.next_step)}</code></div>')
     style = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.5;overflow-x:auto"
-    return f'<div class="nbmlops-card" style="{style}">{"".join(parts)}</div>'
+    return f'<div class="nbmlops-card {_AS_IS}" style="{style}">{"".join(parts)}</div>'
 
 
 def _html_table(table: Table, max_rows: int) -> str:
@@ -357,9 +375,10 @@ def picture(words: str, values: Curve) -> dict[str, str]:
     style = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px"
     limits = f'<div style="opacity:.7">{_escaped(f"{low} to {high}")}</div>'
     head = f'<div style="font-weight:600">{_escaped(words)}</div>'
+    drawn = f"{head}{_svg(drawing, PICTURE_PX)}{limits}"
     return {
         "text/plain": f"{words}  {drawing}",
-        "text/html": f'<div class="nbmlops-curve" style="{style}">{head}{_svg(drawing, PICTURE_PX)}{limits}</div>',
+        "text/html": f'<div class="nbmlops-curve {_AS_IS}" style="{style}">{drawn}</div>',
     }
 
 
@@ -385,4 +404,4 @@ def _tone(value: str) -> str:
 
 
 def _escaped(value: str) -> str:
-    return html.escape(_clip(value, 300), quote=True)
+    return html.escape(_clip(visible(value), 300), quote=True)

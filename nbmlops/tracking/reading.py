@@ -3,7 +3,10 @@
 A database whose schema is known is read by SQL, without MLflow; any other store is asked through MLflow's client.
 """
 
+import itertools
 import math
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,7 +19,7 @@ from nbmlops.tracking import plugin
 from nbmlops.tracking.comparison import Comparison, compare_runs
 from nbmlops.tracking.runs import STATUSES, Curve, Run, Runs, Selection, equals, finite_or_infinite, link, run_from
 from nbmlops.tracking.store import plain
-from nbmlops.verb import RunRef, verb
+from nbmlops.verb import NotebookPath, RunRef, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 60  # of a curve on a card
 MOST_CURVES = 24  # that a server is asked for, one request each
+CURVES_OF_A_RUN = 3  # in a list
+MOST_RUNS = 1_000_000_000
+PAGE = 1000  # runs that MLflow is asked for at once
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -36,11 +42,14 @@ def runs(
     where: str = "",
     sort: str = "",
     limit: int = 20,
+    offset: int = 0,
     status: str = "",
     name: str = "",
+    notebook: NotebookPath = "",
     here: bool = False,
     mine: bool = False,
     since: str = "",
+    curves: bool = False,
 ) -> Runs:
     """List the newest runs.
 
@@ -52,16 +61,23 @@ def runs(
         A metric, best first; ``-NAME`` for lowest first.
     limit
         How many at most, 1 to 1,000.
+    offset
+        How many to leave out first, 0 or more: the runs of the pages before.
     status
         Only RUNNING, FINISHED, FAILED, KILLED or SCHEDULED ones.
     name
         Only runs of this name.
+    notebook
+        Only runs of this notebook or script: its path, seen from the working folder or the project's.
     here
-        Only runs of this notebook or script.
+        Only runs of the notebook or script that asks.
     mine
         Only my own runs.
     since
         Only runs that began since then: ``90m``, ``24h``, ``7d``, ``2w``, or a date such as ``2013-06-30``.
+    curves
+        Tell of each run how its metrics went: at most 3, of 60 values or fewer. A server, which is asked for each,
+        tells the first 24.
 
     Returns
     -------
@@ -90,21 +106,27 @@ def runs(
     """
     if not 1 <= limit <= 1000:
         raise UsageError(f"--limit must be from 1 to 1000, not {limit}.")
+    if not 0 <= offset <= MOST_RUNS:
+        raise UsageError(f"--offset must be from 0 to {MOST_RUNS}, not {offset}.")
+    if here and notebook:
+        raise UsageError("--here and --notebook exclude each other.", "Give one of them.")
     if status and status not in STATUSES:
         raise UsageError(f"No run has the status {status!r}.", nearest(status.upper(), STATUSES))
     chosen = Selection(
         status=status,
         name=name,
         user=_user() if mine else "",
-        sources=_here(project) if here else (),
+        sources=_spellings(project, notebook or _own_path(project)) if notebook or here else (),
         since=moment(since, datetime.now().astimezone()) if since else None,
         metric=sort.lstrip("-"),
         lowest_first=sort.startswith("-"),
         limit=limit,
+        offset=offset,
     )
-    listed = Runs(_chosen(project, chosen, where))
+    found = _chosen(project, chosen, where)
+    listed = Runs(_with_curves(project, tuple(found), chosen.metric) if curves else found)
     listed.metric = chosen.metric
-    if chosen.metric and listed and not any(chosen.metric in run.metrics for run in listed):
+    if chosen.metric and listed and not offset and not any(chosen.metric in run.metrics for run in listed):
         known = {each for run in listed for each in run.metrics}
         raise NotFoundError(f"None of these runs has the metric {chosen.metric!r}.", nearest(chosen.metric, known))
     return listed
@@ -250,7 +272,8 @@ def in_full(project: Project, run: Run) -> Run:
             changes = compare_runs([tracking.find(run.previous_id), run]).differences
         except NotFoundError:  # deleted since
             changes = ()
-    return replace(run, curves=_curves(project.settings.tracking.value, run), changes=changes)
+    curves = _curves(project.settings.tracking.value, [run]).get(run.run_id, {})
+    return replace(run, curves=curves, changes=changes)
 
 
 # ---------------------------------------------------------------------- which runs
@@ -309,8 +332,8 @@ def _chosen(project: Project, chosen: Selection, where: str) -> Iterable[Run]:
 
 
 def _asked(project: Project, chosen: Selection, where: str) -> Iterable[Run]:
-    """Ask MLflow's client, which knows no "or": one question for each spelling of a notebook's path."""
-    from nbmlops.tracking.mlflow import Tracking
+    """Ask MLflow's client, which knows no "or" and no offset: one question for each spelling of a notebook's path."""
+    from nbmlops.tracking.mlflow import Tracking, translated
 
     tracking = project.open(Tracking)
     direction = "ASC" if chosen.lowest_first else "DESC"
@@ -321,9 +344,19 @@ def _asked(project: Project, chosen: Selection, where: str) -> Iterable[Run]:
         for tag in ("nbmlops.notebook", "mlflow.source.name")
         for source in chosen.sources
     ] or [conditions]
-    answers = [tracking.newest(chosen.limit, " and ".join(question), order) for question in questions]
-    found = {run.run_id: run for answer in answers for run in answer if chosen.name in ("", run.name)}
-    return found.values() if len(answers) == 1 else sorted(found.values(), key=_place(chosen))[: chosen.limit]
+    last = chosen.offset + chosen.limit
+    with translated("The list of runs"):
+        answers = [_first(tracking, chosen.name, " and ".join(question), order, last) for question in questions]
+    found = {run.run_id: run for answer in answers for run in answer}
+    ordered = found.values() if len(answers) == 1 else sorted(found.values(), key=_place(chosen))
+    return list(ordered)[chosen.offset : last]
+
+
+def _first(tracking: "Tracking", name: str, where: str, order: str, n: int) -> list[Run]:
+    """Ask for the first runs, of a name unless that is empty: MLflow's filter may find others, too."""
+    pages = _pages(tracking.client, tracking.experiment_id, where, order=order, size=min(n, PAGE))
+    runs = map(tracking.as_run, pages)
+    return list(itertools.islice((run for run in runs if name in ("", run.name)), n))
 
 
 def _conditions(chosen: Selection, where: str) -> Iterable[str]:
@@ -357,15 +390,28 @@ def _user() -> str:
     return actor()
 
 
-def _here(project: Project) -> tuple[str, ...]:
-    """Spell the path of the calling notebook or script in every way in which a run may name it."""
+def _own_path(project: Project) -> str:
+    """Give the path of the calling notebook or script."""
     from nbmlops.tracking.capture.ipython import source_path
 
-    path = Path(source_path()) if project.surface not in ("cli", "rest") else Path()
-    if not path.name:
-        raise UsageError("This is no notebook whose runs could be listed.", "Name them: --name NAME")
-    inside = [path.relative_to(top) for top in (project.root, project.folder) if path.is_relative_to(top)]
-    return tuple(dict.fromkeys(str(each) for each in (path, *inside)))
+    path = source_path() if project.surface not in ("cli", "rest") else ""
+    if not path:
+        raise UsageError("This is no notebook whose runs could be listed.", "Name it: --notebook PATH")
+    return path
+
+
+def _spellings(project: Project, notebook: str) -> tuple[str, ...]:
+    """Spell the path of a notebook or script in every way in which a run may name it.
+
+    One that is nowhere any more may have been seen from either folder. A script that logs with plain MLflow is named
+    as it was called.
+    """
+    given = os.path.expanduser(notebook)  # pathlib's raises for a user that does not exist
+    seen = [Path(os.path.normpath(top / given)) for top in (project.folder, project.root)]
+    paths = [path for path in seen if path.exists()][:1] or seen
+    tops = [project.root] if given.endswith(".ipynb") else [project.root, project.folder]
+    inside = [path.relative_to(top) for path in paths for top in tops if path.is_relative_to(top)]
+    return tuple(dict.fromkeys(str(each) for each in (*paths, *inside)))
 
 
 # --------------------------------------------------------------- MLflow's client
@@ -392,10 +438,12 @@ def _frame_by_client(uri: str, experiment: str, where: str) -> "pd.DataFrame":
     return sql.assembled(info, times, held)
 
 
-def _pages(client: Any, experiment_id: str, where: str) -> Iterator[Any]:
-    page = None
+def _pages(client: Any, experiment_id: str, where: str, *, order: str = "", size: int = PAGE) -> Iterator[Any]:
+    page: Any = None
+    by = [order] if order else None
     while page is None or page.token:
-        page = client.search_runs([experiment_id], where, max_results=1000, page_token=page and page.token)
+        token = page and page.token
+        page = client.search_runs([experiment_id], where, max_results=size, order_by=by, page_token=token)
         yield from page
 
 
@@ -407,19 +455,47 @@ def _deliver(uri: str) -> None:
 
 
 # ------------------------------------------------------------------- beside a run
-def _curves(uri: str, run: Run) -> Mapping[str, Curve]:
+def _with_curves(project: Project, runs: Sequence[Run], metric: str) -> Iterator[Run]:
+    """Add to runs of a list how their metrics went: the one they are sorted by, then those that most of them have."""
+    found = _curves(project.settings.tracking.value, runs, each=CURVES_OF_A_RUN, first=metric)
+    return (replace(run, curves=found.get(run.run_id, {})) for run in runs)
+
+
+def _curves(
+    uri: str, runs: Sequence[Run], *, each: int | None = None, first: str = ""
+) -> Mapping[str, Mapping[str, Curve]]:
+    """Draw metrics of runs that have several values: run -> metric -> curve."""
     from nbmlops.tracking import sql
     from nbmlops.tracking.mlflow import translated
 
     _deliver(uri)
     with translated("The history of the metrics"):
-        found: Mapping[str, Sequence[float]] | None = sql.curves(uri, run.run_id, MOST_POINTS)
+        ids = [run.run_id for run in runs]
+        found: Mapping[str, Mapping[str, Sequence[float]]] | None
+        found = sql.curves(uri, ids, MOST_POINTS, each=each, first=first)
     if found is None:
-        asked = {name: history(uri, run.run_id, name) for name in list(run.metrics)[:MOST_CURVES]}
-        found = {
-            name: points.values[:: len(points.values) // MOST_POINTS + 1].tolist() for name, points in asked.items()
-        }
-    return {name: Curve(map(finite_or_infinite, values)) for name, values in found.items() if len(values) > 1}
+        found = _asked_curves(uri, runs, each, first)
+    return {
+        run_id: {name: Curve(map(finite_or_infinite, values)) for name, values in of_run.items() if len(values) > 1}
+        for run_id, of_run in found.items()
+    }
+
+
+def _asked_curves(
+    uri: str, runs: Sequence[Run], each: int | None, first: str
+) -> Mapping[str, Mapping[str, Sequence[float]]]:
+    """Ask MLflow's client for as many histories as one waits for, those of the first runs."""
+    n_of = Counter(name for run in runs for name in run.metrics)
+    wanted = (
+        (run.run_id, name)
+        for run in runs
+        for name in sorted(run.metrics, key=lambda name: (name != first, -n_of[name], name))[:each]
+    )
+    found: dict[str, dict[str, Sequence[float]]] = {}
+    for run_id, name in itertools.islice(wanted, MOST_CURVES):
+        values = history(uri, run_id, name).values
+        found.setdefault(run_id, {})[name] = values[:: len(values) // MOST_POINTS + 1].tolist()
+    return found
 
 
 def _against(tracking: "Tracking", what: str, run: Run) -> Run:

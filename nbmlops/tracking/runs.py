@@ -189,12 +189,14 @@ class Run(Result):
     def listed(runs: "Sequence[Run]") -> list[tuple[str, list[Any]]]:
         """Choose the columns of a list: what tells these runs apart, and little else."""
         metrics = _most_common([run.metrics for run in runs], first=getattr(runs, "metric", ""))
+        curves = _most_common([run.curves for run in runs], first=getattr(runs, "metric", ""), most=1)
         params = _most_common([run.params for run in runs], only_differing=True)
         columns: list[tuple[str, list[Any]]] = [
             ("id", [run.run_id[:8] for run in runs]),
             ("name", [run.name for run in runs]),
             ("status", [run.status for run in runs]),
             *((name, [run.metrics.get(name) for run in runs]) for name in metrics),
+            *((f"{name} curve", [run.curves.get(name) for run in runs]) for name in curves),
             *((name, [run.params.get(name) for run in runs]) for name in params),
             ("started", [run.started_at for run in runs]),
             ("took (s)", [run.duration_s for run in runs]),
@@ -250,7 +252,8 @@ class Selection:
     """Which runs of an experiment are meant, and in which order; what is empty does not matter.
 
     `sources` are spellings of one notebook's path, of which one must be the run's. `since` is an
-    aware time. With a `metric` the best comes first, without one the newest. `limit` is at least 1.
+    aware time. With a `metric` the best comes first, without one the newest; of these `offset` are left
+    out, and at most `limit` chosen, 1 or more.
     """
 
     status: str = ""
@@ -261,6 +264,7 @@ class Selection:
     metric: str = ""
     lowest_first: bool = False
     limit: int = 20
+    offset: int = 0
 
 
 def run_from(

@@ -6,7 +6,9 @@ store that is no database, every function gives None: then MLflow's client is to
 
 import contextlib
 import functools
+import itertools
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 REVISIONS = {"dc11669786a5": "MLflow 3.17"}  # of alembic_version; add one when its tables of runs were looked at
+MOST_METRICS = 1_000  # of a run, that are drawn
 CONNECT_S = 10  # that a database server may take to answer
 
 
@@ -43,15 +46,43 @@ _TAGS = _table("tags", "run_uuid key value")
 _HISTORY = """
 SELECT step, timestamp, value, is_nan FROM metrics {by_index} WHERE run_uuid = :run_id AND key = :key"""
 _BY_INDEX = {"sqlite": "INDEXED BY index_metrics_run_uuid_key_step"}
-# Every so many points of each metric, and its last: a curve needs no more.
+# The curves of some runs, each read by its ends and evenly spaced steps between them: as long for a history of a
+# million values as for one of sixty. A metric of one value has none; one that is short is read whole; one whose values
+# all have the same step, by every so many of them.
 _CURVES = """
-SELECT key, value, is_nan FROM (
-  SELECT key, value, is_nan,
-    row_number() OVER (PARTITION BY key ORDER BY step, timestamp, value) - 1 AS place,
-    count(*) OVER (PARTITION BY key) AS n
-  FROM metrics WHERE run_uuid = :run_id) AS points
-WHERE n > 1 AND (place = n - 1 OR place % ((n + :most - 2) / (:most - 1)) = 0)
-ORDER BY key, place"""
+WITH RECURSIVE place(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM place WHERE i < :most - 1),
+several AS (
+  SELECT run_uuid, key, count(*) OVER (PARTITION BY key) AS n_runs FROM latest_metrics AS latest
+  WHERE run_uuid IN :ids AND 1 = (
+    SELECT 1 FROM metrics {by_index} WHERE run_uuid = latest.run_uuid AND key = latest.key LIMIT 1 OFFSET 1)),
+ranked AS (
+  SELECT run_uuid, key, row_number() OVER (PARTITION BY run_uuid ORDER BY key <> :first, n_runs DESC, key) AS at
+  FROM several),
+curve AS (
+  SELECT run_uuid, key,
+    (SELECT min(step) FROM metrics {by_index} WHERE run_uuid = ranked.run_uuid AND key = ranked.key) AS low,
+    (SELECT max(step) FROM metrics {by_index} WHERE run_uuid = ranked.run_uuid AND key = ranked.key) AS high,
+    (SELECT count(*) FROM (
+      SELECT 1 FROM metrics {by_index} WHERE run_uuid = ranked.run_uuid AND key = ranked.key LIMIT :most) AS few) AS n
+  FROM ranked WHERE at <= :each)
+SELECT run_uuid, key, i AS place, (
+    SELECT CASE WHEN is_nan THEN NULL ELSE value END FROM metrics {by_index}
+    WHERE run_uuid = curve.run_uuid AND key = curve.key
+      AND step <= CAST(low + (1.0 * high - low) * i / (:most - 1) AS BIGINT)
+    ORDER BY step DESC, timestamp DESC, value DESC LIMIT 1)
+FROM curve CROSS JOIN place WHERE n = :most AND high > low
+UNION ALL SELECT curve.run_uuid, curve.key,
+    row_number() OVER (PARTITION BY curve.run_uuid, curve.key ORDER BY step, timestamp, value),
+    CASE WHEN is_nan THEN NULL ELSE value END
+FROM curve CROSS JOIN metrics AS m {by_index} WHERE m.run_uuid = curve.run_uuid AND m.key = curve.key AND n < :most
+UNION ALL SELECT run_uuid, key, place, value FROM (
+  SELECT curve.run_uuid, curve.key, CASE WHEN is_nan THEN NULL ELSE value END AS value,
+    row_number() OVER (PARTITION BY curve.run_uuid, curve.key ORDER BY timestamp, value) - 1 AS place,
+    count(*) OVER (PARTITION BY curve.run_uuid, curve.key) AS total
+  FROM curve CROSS JOIN metrics AS m {by_index}
+  WHERE m.run_uuid = curve.run_uuid AND m.key = curve.key AND n = :most AND high = low) AS points
+WHERE place = total - 1 OR place % ((total + :most - 2) / (:most - 1)) = 0
+ORDER BY 1, 2, 3"""
 
 _TAGGED = sa.text("""
 SELECT runs.run_uuid FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid
@@ -153,18 +184,6 @@ def history_of(rows: Sequence[Any]) -> History:
     return History(steps[order], stamps[order], values[order])
 
 
-def curves(uri: str, run_id: str, most: int) -> dict[str, tuple[float, ...]] | None:
-    """Read each metric of a run that has several values, thinned evenly to about `most` of them (2 or more)."""
-    with _opened(uri) as connection:
-        if connection is None:
-            return None
-        rows = _tuples(connection.execute(sa.text(_CURVES), {"run_id": run_id, "most": most}))
-    found: dict[str, list[float]] = {}
-    for key, value, is_nan in rows:
-        found.setdefault(key, []).append(math.nan if is_nan else value)
-    return {key: tuple(values) for key, values in found.items()}
-
-
 # -------------------------------------------------------------------- many runs
 def newest(uri: str, experiment: str, chosen: Selection) -> list[Row] | None:
     """Read the runs of an experiment that a selection chooses, in its order; none of an experiment that is not there.
@@ -178,6 +197,27 @@ def newest(uri: str, experiment: str, chosen: Selection) -> list[Row] | None:
         ids = [run.run_uuid for run in runs]
         held = [_by_run(connection, table, ids) for table in (_METRICS, _PARAMS, _TAGS)]
     return [_row(run, *(values.get(run.run_uuid, {}) for values in held)) for run in runs]
+
+
+def curves(
+    uri: str, ids: Sequence[str], most: int, *, each: int | None = None, first: str = ""
+) -> dict[str, dict[str, tuple[float, ...]]] | None:
+    """Read how metrics of some runs went, thinned to at most `most` values (2 or more): run -> metric -> values.
+
+    Of each run at most `each` metrics that have several values: `first`, then those that most of the runs have.
+    """
+    with _opened(uri) as connection:
+        if connection is None:
+            return None
+        query = sa.text(_CURVES.format(by_index=_BY_INDEX.get(connection.dialect.name, "")))
+        asked = {"ids": list(ids), "most": most, "each": each or MOST_METRICS, "first": first}
+        rows = _tuples(
+            connection.execute(query.bindparams(sa.bindparam("ids", type_=sa.String(), expanding=True)), asked)
+        )
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    for (run_id, key), points in itertools.groupby(rows, key=operator.itemgetter(0, 1)):
+        found.setdefault(run_id, {})[key] = tuple(math.nan if point[3] is None else point[3] for point in points)
+    return found
 
 
 def frame(uri: str, experiment: str) -> "pd.DataFrame | None":
@@ -241,7 +281,7 @@ def _active(experiment: str, *conditions: sa.ColumnElement[bool]) -> sa.Select[A
 
 
 def _choice(experiment: str, chosen: Selection) -> sa.Select[Any]:
-    query = _active(experiment, *_conditions(chosen)).limit(chosen.limit)
+    query = _active(experiment, *_conditions(chosen)).limit(chosen.limit).offset(chosen.offset)
     if not chosen.metric:
         return query.order_by(*_NEWEST_FIRST)
     key = _METRICS.alias("sorted")

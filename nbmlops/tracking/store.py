@@ -2,9 +2,11 @@
 
 import contextlib
 import fcntl
+import functools
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,7 @@ def root_of(uri: str) -> Path | None:
     return find(path.parent) if uri.startswith("sqlite:///") else None
 
 
+_first_use = threading.RLock()
 set_by_us: set[str] = set()  # variables of this process that nobody else had set
 
 
@@ -74,7 +77,17 @@ def quiet_mlflow() -> Any:
     for noisy in map(logging.getLogger, ("alembic", "mlflow.store.db.utils")):
         if noisy.level == logging.NOTSET:
             noisy.setLevel(logging.WARNING)
+    with _first_use:
+        _fill_registries()
     return mlflow
+
+
+@functools.cache
+def _fill_registries() -> None:
+    """Have MLflow know the kinds of model registries: while it fills its table, other threads already read it."""
+    from mlflow.tracking._model_registry.utils import _get_store_registry
+
+    _get_store_registry()
 
 
 def open_plain(uri: str, artifacts: str | None = None) -> Any:

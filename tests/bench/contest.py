@@ -66,6 +66,8 @@ def rows(bench: Bench, found: Mapping[str, Mapping[str, Spread]]) -> Iterator[st
     ['| sum | ms | 1 (1 to 1) | loop | 4 (4 to 4) | 0.25 | at most 2 ms |']
     """
     for unit, ours in found["ours"].items():
+        if not bench.peers:
+            yield f"| {bench.name} | {unit} | {ours} | | | | {bench.promise} |"
         for peer in bench.peers:
             theirs = found[peer][unit]
             ratio = f"{ours.median / theirs.median:.2g}" if theirs.median else ""

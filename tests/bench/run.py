@@ -19,15 +19,31 @@ import autologging
 import digests
 import first_run
 import headless
+import lab
 import ledger
 import loading
 import log_calls
 import pipelines
 import reading
 import serving
+import sidebar
 from contest import Bench, measure, rows
 
-MODULES = (loading, first_run, log_calls, arriving, autologging, reading, digests, ledger, headless, pipelines, serving)
+MODULES = (
+    loading,
+    first_run,
+    log_calls,
+    arriving,
+    autologging,
+    reading,
+    digests,
+    ledger,
+    headless,
+    pipelines,
+    serving,
+    lab,
+    sidebar,
+)
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 HEAD = [

@@ -19,7 +19,7 @@ import nbmlops.ledger
 from nbmlops.errors import ConflictError, StoreError
 from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.endpoints import Endpoints
-from nbmlops.ledger.events import Draft
+from nbmlops.ledger.events import MAX_SUBJECT, Draft
 from nbmlops.ledger.tables import EVENTS, REVISIONS
 from tests.ledger.conftest import intruder, without_triggers
 
@@ -27,7 +27,7 @@ APPENDING = """
 import sys
 from pathlib import Path
 from nbmlops.ledger.database import Ledger
-from nbmlops.ledger.events import Draft
+from nbmlops.ledger.events import MAX_SUBJECT, Draft
 
 url, anchors, writer = sys.argv[1:]
 ledger = Ledger(url, Path(anchors))
@@ -266,3 +266,10 @@ def test_a_ledger_that_has_gone_is_noticed_by_asking(ledger: Ledger, url: str) -
         connection.execute(sa.text("ALTER TABLE nbmlops_events RENAME TO gone"))
     with pytest.raises(StoreError, match="out of reach"):
         ledger.reach()
+
+
+def test_a_subject_that_is_longer_than_any_that_is_kept_is_asked_for_as_it_is_kept(ledger: Ledger) -> None:
+    name = f"model/{'M' * 1_000_000}"
+    ledger.append(draft(subject=name[:MAX_SUBJECT]))
+    assert [event.subject for event in ledger.events(subject=name)] == [name[:MAX_SUBJECT]]
+    assert ledger.events(subject=f"model/{'N' * 1_000_000}") == []

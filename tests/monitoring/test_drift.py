@@ -1,16 +1,18 @@
 """The drift verb: its report, its record, and what it refuses."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from nbmlops.errors import DataError, DriftError, NotFoundError
+from nbmlops.errors import DataError, DriftError, NotFoundError, UsageError
 from nbmlops.ledger.database import Ledger
 from nbmlops.monitoring.verbs import drift
 from nbmlops.project import Project
 from nbmlops.strict_json import dumps
+from nbmlops.surfaces.show import text
 
 
 def flights(seed: int, late_by: float = 0.0) -> pd.DataFrame:
@@ -87,3 +89,43 @@ def test_too_few_rows_give_no_verdict_and_say_so(tmp_path: Path) -> None:
     assert not report.drifted
     assert "2 had too few values to tell" in report.headline
     assert '"p_value": null' in dumps(report)
+
+
+def test_bare_the_latest_report_about_each_table_is_listed_and_leaves_no_event(project: Project) -> None:
+    assert drift(project) == ()
+    for late_by in (0.5, 1.0):
+        flights(2, late_by).to_csv(project.path("march.csv"), index=False)
+        report = drift(project, "march.csv", against=JANUARY)
+    JANUARY.to_csv(project.path("april.csv"), index=False)
+    drift(project, "april.csv", against=JANUARY)
+    with pytest.raises(DriftError):
+        drift(project, MARCH, against=JANUARY, exit_code=True)
+    with pytest.raises(NotFoundError):
+        drift(project, "gone.csv", against=JANUARY)
+    n_events = len(project.open(Ledger).events())
+    table, april, march = drift(project)
+    assert (april.current, april.drifted) == ("april", False)
+    assert (march.current, march.drifted, march.columns) == ("march", True, report.columns)
+    assert (march.n_drifted, march.n_current, march.reference) == (1, N, report.reference)
+    assert march.event == 2
+    assert march.at < april.at < table.at
+    assert len(project.open(Ledger).events()) == n_events
+    shown = text(drift(project))
+    assert "3 drift reports" in shown
+    assert "1 of 2" in shown
+
+
+def test_a_table_that_was_judged_again_and_again_has_a_curve_for_each_column(project: Project) -> None:
+    for late_by in (0.0, 0.5, 1.0):
+        flights(2, late_by).to_csv(project.path("march.csv"), index=False)
+        drift(project, "march.csv", against=JANUARY)
+    (march,) = drift(project)
+    assert list(march.curves) == ["delay", "carrier"]
+    assert list(march.curves["delay"]) == sorted(march.curves["delay"])
+    assert march.curves["delay"][-1] == march.columns[0].statistic
+
+
+@pytest.mark.parametrize("how", [{"against": JANUARY}, {"since": "1d"}, {"columns": ["delay"]}, {"exit_code": True}])
+def test_what_is_asked_of_no_table_is_refused(project: Project, how: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="Which table"):
+        drift(project, **how)

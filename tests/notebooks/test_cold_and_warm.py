@@ -31,6 +31,7 @@ RUNS: dict[str, list[str]] = {
 ELSEWHERE = {
     "06_tracking": "compared in test_tracking.py",
     "08_headless": "compared in test_headless.py",
+    "11_sidebar": "shows views of what was measured, whose times differ; run in test_sidebar.py",
     "10_rollout": "shows an endpoint under requests, whose figures differ from run to run; run in test_rollout.py",
     "09_closed_loop": "shows an agent at work in the background, and waits for a person; its notebooks are here",
 }

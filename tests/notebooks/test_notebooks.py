@@ -23,6 +23,7 @@ PARAMETERS: dict[str, list[tuple[str, str, Any]]] = {
     "09_extract": [("arrived", "str", "data/arrived.parquet")],
     "09_train": [("kind", "str", "logistic"), ("train", "str", "data/train.parquet")],
     "10_rollout": [("name", "str", "trial"), ("bake", "str", "2s"), ("slo", "str", "err<1%,p99<500ms,shift<0.5")],
+    "11_sidebar": [("depths", "list[int]", [2, 4, 6]), ("name", "str", "sidebar")],
 }
 
 

@@ -1,6 +1,7 @@
 """A notebook's parameters as JSON Schema: valid, and agreeing with what a run takes."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from nbmlops.errors import UsageError
+from nbmlops.pipelines import describing
 from nbmlops.pipelines.contract import checked, declared
 from nbmlops.pipelines.describing import schema
 from nbmlops.pipelines.verbs import params
@@ -136,3 +138,62 @@ def test_a_notebook_without_parameters_takes_none() -> None:
     empty = schema((), "train.ipynb")
     assert Draft202012Validator(empty).is_valid({})
     assert not Draft202012Validator(empty).is_valid({"a": 1})
+
+
+KINDS = {
+    "month": "whole number",
+    "rate": "number",
+    "deep": "true/false",
+    "kind": "choice",
+    "mixed": "any",
+    "months": "list",
+    "pair": "list",
+    "weights": "names and values",
+    "since": "date",
+    "until": "date and time",
+    "at": "time",
+    "cost": "number",
+    "data": "path",
+    "code": "text",
+    "anything": "any",
+    "token": "secret",
+    "api_key": "text",
+}
+
+
+def test_the_kind_of_each_parameter_is_told() -> None:
+    told = {each.name: describing.described(each) for each in declared(DECLARED)}
+    assert {name: told[name].kind for name in KINDS} == KINDS
+    assert {name for name, each in told.items() if each.is_secret} == {"token", "pin", "api_key"}
+
+
+def test_a_pipelines_own_parameters_are_shown_as_a_notebooks(tmp_path: Path) -> None:
+    declaration = """
+    [project]
+    name = "flights"
+    [pipelines.retrain]
+    parameters = { rows = 10, rate = 0.5, kind = "tree", api_key = "hunter2", since = 2013-01-01 }
+    [[pipelines.retrain.steps]]
+    name = "train"
+    notebook = "train.ipynb"
+    [pipelines.bare]
+    [[pipelines.bare.steps]]
+    name = "train"
+    notebook = "train.ipynb"
+    """
+    (tmp_path / "nbmlops.toml").write_text(declaration)
+    shown = params(Project(tmp_path), "retrain")
+    assert [(each.name, each.type, each.default, each.kind) for each in shown] == [
+        ("rows", "int", 10, "whole number"),
+        ("rate", "float", 0.5, "number"),
+        ("kind", "str", "tree", "text"),
+        ("api_key", "str", "***", "text"),
+        ("since", "date", date(2013, 1, 1), "date"),
+    ]
+    assert [each.is_secret for each in shown] == [False, False, False, True, False]
+    described = params(Project(tmp_path), "retrain", schema=True)
+    assert (described["title"], list(described["properties"])) == ("retrain", [each.name for each in shown])
+    assert params(Project(tmp_path), "bare") == ()
+    assert "kind" not in show.text(shown).splitlines()[1]
+    with pytest.raises(UsageError, match="no pipeline 'retrian'"):
+        params(Project(tmp_path), "retrian")

@@ -15,7 +15,7 @@ from nbmlops.pipelines import jobs as known
 from nbmlops.pipelines import logbook
 from nbmlops.pipelines.execution.record import Log
 from nbmlops.pipelines.jobs import Job
-from nbmlops.pipelines.reading import JobStep, jobs
+from nbmlops.pipelines.reading import DeclaredPipeline, JobStep, jobs, logs
 from nbmlops.pipelines.scheduled import FiringRow, Upcoming
 from nbmlops.pipelines.verbs import run
 from nbmlops.project import Project
@@ -70,8 +70,29 @@ def test_jobs_stand_first_then_steps_schedules_and_firings(lived: Project) -> No
         f"monthly / month[1] FINISHED in {rows[2].headline.split()[5]} attempt 2, job bbbbbbbb",
         "monthly / best RUNNING, job bbbbbbbb",
     ]
-    assert rows[0].duration_s > rows[3].duration_s > 0
+    assert rows[0].duration_s >= rows[3].duration_s > 0
     assert [(row.schedule, row.state) for row in rows[6:]] == [("nightly", FINISHED), ("monthly", STARTED)]
+
+
+def test_pipelines_that_nothing_starts_by_itself_are_listed_with_what_is_wrong_with_them(lived: Project) -> None:
+    path = lived.root / "nbmlops.toml"
+    wanted = '[[pipelines.by_hand.steps]]\nname = "a"\nverb = "status"\n[[pipelines.broken.steps]]\nname = "a"\n'
+    path.write_text(path.read_text() + wanted)
+    rows = [row for row in jobs(Project(lived.root)) if isinstance(row, DeclaredPipeline)]
+    assert [(row.name, row.steps, bool(row.problem)) for row in rows] == [
+        ("broken", (), True),
+        ("by_hand", ("a",), False),
+    ]
+    assert rows[1].headline == "pipeline by_hand: a"
+    assert [row.name for row in jobs(Project(lived.root), name="by_hand") if row.kind == "pipeline"] == ["by_hand"]
+
+
+def test_the_last_lines_of_a_log_can_be_asked_for(project: Project, write_notebook: WriteNotebook) -> None:
+    run(project, str(write_notebook("talk.ipynb", "for n in range(50): print(n)")))
+    assert str(logs(project, tail=2)) == "48\n49"
+    assert str(logs(project)).count("\n") == 50
+    with pytest.raises(UsageError, match="number of lines"):
+        logs(project, tail=-1)
 
 
 def test_a_schedule_shows_its_next_time_in_its_zone_and_that_it_is_paused(lived: Project) -> None:

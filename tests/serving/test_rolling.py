@@ -1,6 +1,7 @@
 """Rollouts with real servers and real requests that pass, compare, or wait."""
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,10 @@ from nbmlops.errors import ConflictError, GateError
 from nbmlops.ledger.endpoints import Endpoints
 from nbmlops.project import Project
 from nbmlops.registry.mlflow import Registry
+from nbmlops.serving.rollout import Rollout, assessed
+from nbmlops.serving.target import target_of
 from nbmlops.serving.verbs import deploy, traffic
+from nbmlops.surfaces.show import text
 from nbmlops.validation.verbs import validate
 from tests.serving.conftest import GATE, rollout_events, served, state_of
 from tests.serving.crowd import DELAYS, crowd
@@ -40,6 +44,30 @@ def test_a_canary_that_passes_gets_all_requests_and_the_alias(shop: Project, fli
         ("ok", "done"),
     ]
     assert "baseline" not in events[0].result["rollout"]
+
+
+def test_how_far_predictions_moved_is_told_of_the_version_that_is_tried(shop: Project) -> None:
+    url = deploy(shop, "delays/1", as_="apart").url
+    deploy(shop, "delays/3", as_="apart", canary="50,100", bake="1h", slo="shift<9")
+    with crowd(url, DELAYS) as them:
+        while min(them.versions.get(version, 0) for version in ("delays/1", "delays/3")) < 100:
+            time.sleep(0.01)
+    found = served(shop)["apart"]
+    champion, challenger = found.traffic
+    assert champion.shift is None
+    assert challenger.shift is not None
+    assert challenger.shift >= 0
+    wanted = shop.open(Endpoints).wanted()["apart"]
+    counts = target_of(wanted).counted(shop, wanted)
+    [check] = assessed(Rollout.of(wanted.rollout), counts, datetime.now(UTC)).checks
+    assert challenger.shift == pytest.approx(check.value, abs=5e-5)
+    traffic(shop, "apart", {"3": "40"})  # by hand: all that was counted is compared
+    found = served(shop)["apart"]
+    assert found.traffic[1].shift is not None
+    assert found.progress is not None
+    assert (found.progress.state, found.progress.weight) == ("aborted", 0)
+    assert "shift" in text(found)
+    assert "progress" not in text(found)
 
 
 @pytest.mark.parametrize("how", [{"linear": 50}, {"blue_green": True}])
@@ -75,8 +103,15 @@ def test_a_shadow_answers_nobody_and_is_compared(shop: Project) -> None:
 
 def test_without_enough_requests_a_rollout_waits(shop: Project) -> None:
     deploy(shop, "delays/1", as_="quiet")
+    assert served(shop)["quiet"].progress is None
     made = deploy(shop, "delays/3", as_="quiet", canary="50,100", bake="0s", slo="err<1%")
     assert made.state == "running"
+    progress = served(shop)["quiet"].progress
+    assert progress is not None
+    assert (progress.state, progress.challenger, progress.champion) == ("running", "delays/3", "delays/1")
+    assert (progress.strategy, progress.steps, progress.step, progress.weight) == ("canary", (50.0, 100.0), 0, 50.0)
+    assert (progress.bake_s, progress.slo, progress.promote, progress.reason) == (0.0, "err<1%", False, "")
+    assert [share.shift for share in served(shop)["quiet"].traffic] == [None, None]
     time.sleep(1.0)
     assert (state_of(shop, "quiet"), rollout_events(shop, "quiet")) == ("running", [])
     with pytest.raises(ConflictError, match="A rollout of delays/3 goes on at quiet"):

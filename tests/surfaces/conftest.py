@@ -222,10 +222,16 @@ class JupyterServer:
 @pytest.fixture(scope="session")
 def server(below: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     """A real Jupyter server in a process of its own, with our extension as the package's own file switches it on."""
-    home = tmp_path_factory.mktemp("jupyter")
+    with jupyter_server(tmp_path_factory.mktemp("jupyter"), below, FAULTS) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def jupyter_server(home: Path, below: Path, configuration: str) -> Iterator[JupyterServer]:
+    """Run a Jupyter server above a folder, with settings and files of its own in `home`."""
     log = home / "log"
     (home / "config").mkdir()
-    (home / "config" / "jupyter_server_config.py").write_text(FAULTS)
+    (home / "config" / "jupyter_server_config.py").write_text(configuration)
     environment = own_jupyter(home)
     command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
     command += [f"--ServerApp.root_dir={below}", f"--IdentityProvider.token={TOKEN}", "--ServerApp.port=18888"]

@@ -59,6 +59,7 @@ STORIES = [
     story("doctor"),
     story("sync"),
     story("sync --dry-run --retry", dry_run=True, retry=True),
+    story("ui models", view="models"),
     story("export first --to bundle -o first.zip", what="first", to="bundle", output="first.zip"),
     Story(
         (

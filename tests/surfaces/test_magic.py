@@ -401,6 +401,14 @@ def test_completion_offers_what_exists(text: str, offered: set[str], shell: Inte
     assert "number" not in found
 
 
+@pytest.mark.parametrize("name", ["a\nimport os.ipynb", "a\u2028b.ipynb", "a\u202ebpynb.ipynb", f"{'M' * 240}.ipynb"])
+def test_completion_offers_no_name_that_would_bring_code_with_it_or_hides_a_part(
+    name: str, shell: InteractiveShell, lived: Path
+) -> None:
+    (lived / name).touch()
+    assert completions(shell, "%mlops run ") == ["train.ipynb"]
+
+
 COMPLETE = """
 import sys
 from IPython.core.completer import provisionalcompleter

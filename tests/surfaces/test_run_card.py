@@ -125,7 +125,7 @@ def test_a_hundred_curves_stay_below_100_kb() -> None:
 
 
 def test_a_list_of_runs_is_narrow() -> None:
-    head = text(Runs([BEFORE, RUN])).splitlines()[2].split()
+    head = text(Runs([BEFORE, replace(RUN, curves={})])).splitlines()[2].split()
     assert head == ["id", "name", "status", "auc", "loss", "best", "depth", "started", "took", "(s)", "attempt"]
 
 

@@ -11,16 +11,49 @@ from typing import Any
 import jsonschema
 import pytest
 import requests
+from jupyter_server.serverapp import ServerApp
 
 from nbmlops import errors
 from nbmlops.errors import ConflictError, GateError, NbmlopsError, NotFoundError, StoreError, UsageError
+from nbmlops.surfaces.route import Route
 from nbmlops.surfaces.schema import schema
+from nbmlops.surfaces.server import _load_jupyter_server_extension
 from nbmlops.vocabulary import VERBS
 
-from .conftest import POLICY, TOKEN, Copy, JupyterServer
+from .conftest import POLICY, TOKEN, Copy, JupyterServer, as_notebook, jupyter_server
 
-ROUTES = ("nbmlops/verbs", "nbmlops/verbs/status", "nbmlops/verbs/promote", "nbmlops/verbs/nothing")
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+GRANTED = {("verbs", "GET"), ("verbs/([^/]+)", "POST"), ("watch", "POST")}
+
+
+def added() -> dict[str, type[Route]]:
+    """Find what the extension adds to a Jupyter server: pattern below ``nbmlops/`` -> handler."""
+    app = ServerApp()
+    app.initialize(argv=["--ServerApp.base_url=/", "--ServerApp.port=0"], find_extensions=False, new_httpserver=False)
+    before = {id(rule) for rule in rules(app)}
+    _load_jupyter_server_extension(app)
+    new = [rule for rule in rules(app) if id(rule) not in before]
+    return {rule.matcher.regex.pattern.rstrip("$").removeprefix("/nbmlops/"): rule.target for rule in new}
+
+
+def rules(app: ServerApp) -> list[Any]:
+    return [rule for host in app.web_app.default_router.rules for rule in getattr(host.target, "rules", ())]
+
+
+@pytest.fixture(scope="module")
+def patterns(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The patterns of all our routes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CONFIG", "DATA", "RUNTIME"):
+            patch.setenv(f"JUPYTER_{name}_DIR", str(tmp_path_factory.mktemp(name)))
+        found = added()
+    assert all(issubclass(handler, Route) for handler in found.values())
+    return list(found)
+
+
+def path_of(pattern: str) -> str:
+    """Give a path that a pattern matches: that of a verb that governs, where it is of verbs."""
+    return f"nbmlops/{pattern.replace('([^/]+)', 'promote')}"
 
 
 @pytest.fixture
@@ -59,7 +92,7 @@ def test_every_verb_is_listed_with_a_schema_that_is_one(server: JupyterServer) -
         ("log", {"metrics": {"auc": 0.5}}, True),
         ("log", {"metrics": {"auc": "high"}}, False),
         ("drift", {"current": "a.csv", "against": "b.csv", "columns": None}, True),
-        ("drift", {"against": "b.csv"}, False),
+        ("promote", {"to": "champion"}, False),
     ],
 )
 def test_a_schema_accepts_what_the_verb_takes_and_nothing_else(
@@ -70,17 +103,115 @@ def test_a_schema_accepts_what_the_verb_takes_and_nothing_else(
 
 
 # ------------------------------------------------------------------- who may ask
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("route", ROUTES)
-def test_nobody_is_answered_without_a_token(route: str, method: str, server: JupyterServer, copied: Copy) -> None:
-    folder = copied()
-    for token in ("", "wrong"):
-        body = {"arguments": {"model": "delays/1"}, "folder": folder.name}
-        answer = server.ask(method, route, token=token, json=body, allow_redirects=False)
-        exists = method == ("GET" if route == "nbmlops/verbs" else "POST")
-        assert answer.status_code in ((302, 401, 403) if exists else (302, 401, 403, 405))
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who is to be refused: what the request lacks, or has too much."""
+
+    name: str
+    token: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    is_browser: bool = False
+    spares: tuple[str, ...] = ()  # methods that need no XSRF token: they change nothing
+
+    def ask(self, server: JupyterServer, browser: requests.Session, method: str, path: str) -> requests.Response:
+        body = {"arguments": {"model": "delays/1"}, "folder": "."}
+        if not self.is_browser:
+            return server.ask(method, path, token=self.token, headers=self.headers, json=body, allow_redirects=False)
+        url = f"{server.url}{path}"
+        return browser.request(method, url, headers=self.headers, json=body, timeout=60, allow_redirects=False)
+
+
+EVIL = "http://evil.example"
+CALLERS = [
+    Caller("nobody"),
+    Caller("a wrong token", token="wrong"),
+    Caller("a page of another origin, by its cookies", headers={"Origin": EVIL}, is_browser=True),
+    Caller("a page of another origin, with the token", token=TOKEN, headers={"Origin": EVIL}),
+    Caller("a page without origin", token=TOKEN, headers={"Origin": "null"}),
+    Caller("another host, with the token", token=TOKEN, headers={"Host": "evil.example"}),
+    Caller("another host, by its cookies", headers={"Host": "evil.example"}, is_browser=True),
+    Caller("a browser without the XSRF token", is_browser=True, spares=("GET", "HEAD", "OPTIONS")),
+    Caller("a guessed XSRF token", headers={"X-XSRFToken": "a"}, is_browser=True, spares=("GET", "HEAD", "OPTIONS")),
+]
+
+
+REFUSED = [(caller, method) for caller in CALLERS for method in METHODS if method not in caller.spares]
+
+
+@pytest.mark.parametrize(("caller", "method"), REFUSED, ids=lambda each: getattr(each, "name", each))
+def test_every_route_refuses_whatever_the_method(
+    caller: Caller, method: str, patterns: list[str], server: JupyterServer, session: requests.Session
+) -> None:
+    for path in map(path_of, patterns):
+        answer = caller.ask(server, session, method, path)
+        assert answer.status_code in (401, 403), (path, answer.text)
+        if method != "HEAD":
+            assert_shape(answer)
         assert "delays" not in answer.text
+
+
+def test_only_what_is_granted_is_answered(patterns: list[str], server: JupyterServer) -> None:
+    assert {pattern for pattern, _ in GRANTED} == set(patterns)
+    for pattern in patterns:
+        for method in METHODS:
+            if (pattern, method) not in GRANTED:
+                assert server.ask(method, path_of(pattern)).status_code == 405, (pattern, method)
+
+
+def test_nothing_of_a_project_has_changed_after_all_refusals(
+    patterns: list[str], server: JupyterServer, session: requests.Session, copied: Copy
+) -> None:
+    folder = copied()
+    for caller, method in REFUSED:
+        headers = caller.headers | ({"Authorization": f"token {caller.token}"} if caller.token else {})
+        body = {"arguments": {"model": "delays/1"}, "folder": folder.name}
+        url = f"{server.url}nbmlops/verbs/promote"
+        (session if caller.is_browser else requests).request(method, url, headers=headers, json=body, timeout=60)
     assert champion(server, folder) == "2"
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "needs"),
+    [
+        ("status", {}, "read"),
+        ("runs", {}, "read"),
+        ("nothing", {}, "read"),
+        ("predict", {"endpoint": "delays", "data": "a.csv", "output": "b.csv"}, "execute"),
+        ("export", {}, "execute"),
+        ("doctor", {"fix": True}, "execute"),
+        ("promote", {"model": "delays/1"}, "execute"),
+        ("log", {}, "execute"),
+        ("run", {}, "execute"),
+    ],
+)
+def test_the_servers_authorizer_decides(
+    verb: str, arguments: dict[str, Any], needs: str, guarded: JupyterServer
+) -> None:
+    answer = guarded.perform(verb, arguments)
+    if needs == "read":
+        assert answer.status_code in (200, 404)
+    else:
+        assert answer.status_code == 403
+        assert "not allowed to execute nbmlops" in assert_shape(answer)["message"]
+    assert guarded.ask("GET", "nbmlops/verbs").status_code == 200
+    assert guarded.ask("POST", "nbmlops/watch", json={"folder": ""}).status_code == 200
+
+
+READERS_ONLY = """\
+from jupyter_server.auth.authorizer import Authorizer
+class ReadersOnly(Authorizer):
+    def is_authorized(self, handler, user, action, resource):
+        return resource != "nbmlops" or action == "read"
+c.ServerApp.authorizer_class = ReadersOnly
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+    """A server whose authorizer lets everybody read, and nobody do more."""
+    home = tmp_path_factory.mktemp("guarded")
+    with jupyter_server(home, home, READERS_ONLY) as made:
+        yield made
 
 
 def test_a_browser_needs_the_xsrf_token_beside_its_cookies(
@@ -217,3 +348,64 @@ def test_a_verb_at_work_delays_nobody(server: JupyterServer) -> None:
         held.write("done")
     caller.join(60)
     assert answers[0].json() == "done"
+
+
+# ----------------------------------------------------------- paths stay below the root
+OUTSIDE = ("{out}", "~/table.csv", "../../etc/passwd", "link.csv", "linked/table.csv", "/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("drift", {"current": "{}", "against": "holdout.parquet"}),
+        ("drift", {"current": "holdout.parquet", "against": "{}"}),
+        ("validate", {"model": "delays/1", "data": "{}"}),
+        ("register", {"what": "{}", "name": "other"}),
+        ("params", {"notebook": "{}"}),
+        ("run", {"what": "{}"}),
+        ("run", {"what": "train.ipynb", "file": "{}"}),
+        ("run", {"what": "train.ipynb", "output": "{}"}),
+        ("run", {"what": "train.ipynb", "junit": "{}"}),
+        ("export", {"what": "train.ipynb", "to": "cron", "schedule": "0 3 * * *", "output": "{}"}),
+        ("schedule", {"target": "{}/train.ipynb", "expression": "0 3 * * *"}),
+        ("deploy", {"model": "delays", "certificate": "{}", "key": "{}"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(k for k, v in value.items() if "{}" in v),
+)
+def test_a_path_that_leads_out_is_refused(
+    verb: str, arguments: dict[str, Any], server: JupyterServer, outward: Path, tmp_path: Path
+) -> None:
+    for name in OUTSIDE:
+        named = name.format(out=tmp_path / "table.csv")
+        given = {key: value.replace("{}", named) for key, value in arguments.items()}
+        error = assert_shape(server.perform(verb, given, outward))
+        assert (error["type"], error["exit_code"]) == ("UsageError", 2), error
+        assert "outside the server's root" in error["message"]
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+    assert (tmp_path / "table.csv").read_text() == "a\n1\n"
+
+
+@pytest.fixture
+def outward(copied: Copy, tmp_path: Path) -> Path:
+    """A project with links that lead out of the server's root."""
+    folder = copied()
+    (tmp_path / "table.csv").write_text("a\n1\n")
+    (folder / "link.csv").symlink_to(tmp_path / "table.csv")
+    (folder / "linked").symlink_to(tmp_path)
+    (folder / "train.ipynb").write_text(json.dumps(as_notebook("1 + 1")))
+    return folder
+
+
+def test_a_path_within_the_root_may_lie_beside_the_project(server: JupyterServer, copied: Copy) -> None:
+    folder, other = copied(), copied()
+    for name in (f"../{other.name}/holdout.parquet", str(other / "holdout.parquet"), "holdout.parquet"):
+        answer = server.perform("drift", {"current": name, "against": "holdout.parquet", "dry_run": True}, folder)
+        assert answer.status_code == 200, answer.text
+
+
+def test_what_the_policy_names_may_lie_anywhere(server: JupyterServer, copied: Copy, tmp_path: Path) -> None:
+    folder = copied()
+    (folder / "holdout.parquet").rename(tmp_path / "holdout.parquet")
+    policy = (folder / "nbmlops.toml").read_text()
+    (folder / "nbmlops.toml").write_text(policy.replace('"holdout.parquet"', f'"{tmp_path}/holdout.parquet"'))
+    assert server.perform("validate", {"model": "delays/1"}, folder).status_code == 200

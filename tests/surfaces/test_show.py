@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbmlops.errors import GateError, StoreError
+from nbmlops.errors import GateError, StoreError, UsageError
 from nbmlops.surfaces.show import MAX_HTML_BYTES, error_json, error_text, json_text, text, to_html
-from nbmlops.verb import MACHINE_ONLY, Result, Rows
+from nbmlops.verb import MACHINE_ONLY, Result, Rows, Text
 
 HOSTILE = (
     "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&lt;\n<a href='http://evil.example'>{x}</a>\x00\x1b[31m"
@@ -110,6 +111,26 @@ def test_nothing_from_a_store_becomes_markup(result: Any) -> None:
     assert "<script>alert(1)</script>" in page.words
     assert "\x1b" not in to_html(result)
     assert "\x1b" not in text(result)
+
+
+TURNED = "model \u202eexe.\u2066\u200f\x1b[31m"
+
+
+@pytest.mark.parametrize("result", [report(TURNED), Rows(report(TURNED).checks), TURNED, Text(f"a\n{TURNED}")])
+def test_no_sign_that_turns_a_line_around_or_that_nobody_sees_is_shown(result: Any) -> None:
+    assert not re.search("[\x1b\u200f\u202e\u2066]", to_html(result))
+    assert "exe." in assert_harmless(to_html(result)).words
+
+
+@pytest.mark.parametrize("result", [report("$x$"), Rows(report("$x$").checks), "$x$", Text("$x$")])
+def test_a_name_with_dollar_signs_is_no_formula(result: Any) -> None:
+    first, _, rest = to_html(result).partition(">")
+    assert "mathjax_ignore tex2jax_ignore" in first
+    assert "$x$" in rest
+
+
+def test_an_error_keeps_its_lines_and_nothing_that_nobody_sees() -> None:
+    assert error_text(UsageError(f"No {TURNED}.\nType another.")) == "UsageError: No model  exe. [31m.\nType another."
 
 
 @given(st.text())

@@ -6,6 +6,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from nbmlops.errors import UsageError
 from nbmlops.surfaces.python import Operations
+from nbmlops.surfaces.show import text
 from nbmlops.tracking import sql
 from nbmlops.tracking.mlflow import Tracking
 from nbmlops.tracking.reading import frame, history, in_full, moment
@@ -156,7 +158,7 @@ def test_a_schema_that_is_not_known_is_left_to_the_client(tracking: Tracking, fo
     assert sql.frame(uri, tracking.experiment) is None
     assert sql.newest(uri, tracking.experiment, Selection()) is None
     assert sql.history(uri, run_id, "auc") is None
-    assert sql.curves(uri, run_id, 9) is None
+    assert sql.curves(uri, [run_id], 9) is None
     assert sql.tagged(tracking.store.engine, "nbmlops.id", "it") is None
     assert sql.state(tracking.store.engine, run_id, "nbmlops.error") is None
     assert history(uri, run_id, "auc").values.tolist() == [0.5]  # MLflow is connected, and looks at it no more
@@ -207,6 +209,43 @@ def test_runs_are_chosen_alike_on_every_store(team: Operations, tracking: Tracki
     assert repr(team.runs(where="metrics.m1 > 0", name="all")[0]) == repr(run)
 
 
+def test_pages_follow_each_other_on_every_store(team: Operations, tracking: Tracking) -> None:
+    for at in range(7):
+        logged(tracking, f"r{at}", [Metric("auc", at / 10, 1, 0)] if at else [])
+    for choice in ({}, {"sort": "auc"}, {"where": "attributes.status = 'FINISHED'"}, {"sort": "-auc", "name": ""}):
+        whole = names(team.runs(**choice))
+        pages = [names(team.runs(limit=3, offset=offset, **choice)) for offset in (0, 3, 6, 9)]
+        assert [len(page) for page in pages] == [3, 3, 1, 0]
+        assert [name for page in pages for name in page] == whole
+    assert names(team.runs(sort="auc", offset=6)) == ["r0"]  # behind those that have the metric
+    with pytest.raises(UsageError, match="--offset must be from 0"):
+        team.runs(offset=-1)
+
+
+def test_a_servers_pages_are_asked_for_one_after_the_other(
+    team: Operations, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbmlops.tracking.reading.PAGE", 2)
+    for at in range(5):
+        logged(tracking, f"r{at}", tags={"nbmlops.notebook": "train.ipynb" if at else "other.ipynb"})
+    everywhere = {"where": "attributes.status = 'FINISHED'"}
+    assert names(team.runs(limit=2, offset=1, **everywhere)) == ["r3", "r2"]
+    assert names(team.runs(limit=2, offset=2, notebook="train.ipynb", **everywhere)) == ["r2", "r1"]
+
+
+def test_a_list_has_the_curves_of_its_runs_on_every_store(team: Operations, tracking: Tracking) -> None:
+    losses = [Metric("loss", 1 / (step + 1), step, step) for step in range(100)]
+    logged(tracking, "short", [*losses[:3], Metric("auc", 0.5, 1, 0)])
+    logged(tracking, "long", [*losses, Metric("auc", math.inf, 1, 0), Metric("auc", 0.5, 1, 1)])
+    logged(tracking, "bare")
+    bare, long, short = team.runs(curves=True)
+    assert (bare.curves, short.curves) == ({}, {"loss": (1.0, 0.5, 1 / 3)})
+    assert long.curves["auc"] == (math.inf, 0.5)
+    assert 50 <= len(long.curves["loss"]) <= 60
+    assert [run.curves for run in team.runs()] == [{}, {}, {}]
+    assert "loss curve" in text(team.runs(curves=True, sort="-loss"))
+
+
 def test_mine_are_those_of_whoever_asks(team: Operations, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     logged(tracking, "hers", tags={"mlflow.user": "Ann's"})
     logged(tracking, "his", tags={"mlflow.user": "bob"})
@@ -229,6 +268,33 @@ def test_here_are_those_of_the_notebook_however_they_spell_it(
     monkeypatch.setattr("nbmlops.tracking.capture.ipython.source_path", lambda: "")
     with pytest.raises(UsageError, match="no notebook"):
         team.runs(here=True)
+
+
+def test_runs_of_a_notebook_are_found_from_wherever_its_path_is_seen(
+    team: Operations, tracking: Tracking, folder: Path
+) -> None:
+    below = folder / "notebooks"
+    below.mkdir()
+    (below / "train.ipynb").touch()
+    logged(tracking, "relative", tags={"nbmlops.notebook": "notebooks/train.ipynb"})
+    logged(tracking, "absolute", tags={"mlflow.source.name": str(below / "train.ipynb")})
+    logged(tracking, "gone", tags={"nbmlops.notebook": "notebooks/gone.ipynb"})
+    logged(tracking, "upper", tags={"nbmlops.notebook": "train.ipynb"})
+    from_below = Operations(below)
+    both = ["absolute", "relative"]
+    assert names(team.runs(notebook="notebooks/train.ipynb")) == both
+    assert names(team.runs(notebook=str(below / "train.ipynb"))) == both
+    assert names(team.runs(notebook="notebooks/../notebooks/train.ipynb")) == both
+    assert names(from_below.runs(notebook="notebooks/train.ipynb")) == both
+    assert (
+        names(from_below.runs(notebook="gone.ipynb")) == names(team.runs(notebook="notebooks/gone.ipynb")) == ["gone"]
+    )
+    assert names(from_below.runs(notebook="train.ipynb")) == both
+    assert names(team.runs(notebook="train.ipynb")) == ["upper"]
+    logged(tracking, "plain", tags={"mlflow.source.name": "train.py"})
+    assert names(from_below.runs(notebook="train.py")) == ["plain"]  # as it was called in that folder
+    with pytest.raises(UsageError, match="exclude each other"):
+        team.runs(notebook="train.ipynb", here=True)
 
 
 def test_since_leaves_out_what_began_before(team: Operations, tracking: Tracking) -> None:
@@ -307,11 +373,58 @@ def test_a_curve_has_infinities_as_such_and_ends_where_the_metric_does(tracking:
     run_id = logged(tracking, "fit", [Metric("loss", value, step, step) for step, value in enumerate(values)])
     if tracking.uri.startswith("http"):
         return
-    found = sql.curves(tracking.uri, run_id, 60)
+    for most in (60, 2):
+        found = sql.curves(tracking.uri, [run_id], most)
+        assert found is not None
+        assert found[run_id]["loss"][0] == 1.7976931348623157e308
+        assert found[run_id]["loss"][-1] == 3.0
+        assert len(found[run_id]["loss"]) == most
+
+
+@DATABASES
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        ([0], None),
+        ([7, 7], [0, 1]),
+        ([0, 1, 2, 50], [0, 1, 2, 3]),  # few: all, however far apart
+        (range(5), [0, 1, 2, 3, 4]),
+        (range(0, 90, 10), [0, 2, 4, 6, 8]),
+        ([0, 1, 2, 3, 4, 100], [0, 4, 4, 4, 5]),  # many: by their steps
+        ([3] * 9, [0, 3, 6, 8]),
+        ([-4, -3, -2, -1, 0, 0], [0, 1, 2, 3, 5]),  # of one step the newest
+        ([0, 1, 2, 3, 4, 2**62], [0, 4, 4, 4, 5]),
+        ([-(2**62), 0, 1, 2, 3, 2**62], [0, 0, 1, 4, 5]),
+    ],
+)
+def test_a_curve_goes_from_the_first_value_to_the_last(
+    tracking: Tracking, steps: Sequence[int], wanted: list[int] | None
+) -> None:
+    run_id = logged(tracking, "fit", [Metric("m", float(at), 1000 + at, step) for at, step in enumerate(steps)])
+    found = sql.curves(tracking.uri, [run_id], 5)
+    assert found == ({run_id: {"m": tuple(map(float, wanted))}} if wanted else {})
+
+
+@DATABASES
+def test_curves_of_a_list_are_those_that_most_runs_have_the_wanted_one_first(tracking: Tracking) -> None:
+    def points(*names: str) -> list[Metric]:
+        return [Metric(name, math.nan if step else 0.5, 1, step) for name in names for step in range(2)]
+
+    single = Metric("auc", 0.9, 1, 0)
+    one = logged(tracking, "one", [single, *points("a", "b", "common", "late by: 9")])
+    other = logged(tracking, "other", [single, *points("common", "late by: 9")])
+    none = logged(tracking, "none", [single])
+    found = sql.curves(tracking.uri, [one, other, none], 9, each=2)
     assert found is not None
-    assert found["loss"][0] == 1.7976931348623157e308
-    assert found["loss"][-1] == 3.0
-    assert sql.curves(tracking.uri, run_id, 2)["loss"][-1] == 3.0  # type: ignore[index]
+    assert {run: set(curves) for run, curves in found.items()} == {
+        one: {"common", "late by: 9"},
+        other: {"common", "late by: 9"},
+    }
+    assert repr(found[one]["common"]) == "(0.5, nan)"
+    wanted = sql.curves(tracking.uri, [one, other], 9, each=1, first="b")
+    assert wanted is not None
+    assert {run: set(curves) for run, curves in wanted.items()} == {one: {"b"}, other: {"common"}}
+    assert sql.curves(tracking.uri, [], 9) == {}
 
 
 def test_a_run_that_a_server_shows_has_a_link(team: Operations, tracking: Tracking, store: str) -> None:

@@ -186,3 +186,27 @@ def test_sorting_by_a_metric_that_no_run_has_names_the_nearest(team: Operations)
     with pytest.raises(NotFoundError, match="'roc_acu'") as caught:
         team.runs(sort="roc_acu")
     assert caught.value.hint == "Did you mean roc_auc?"
+
+
+def test_threads_that_use_mlflow_first_all_find_its_kinds_of_registries() -> None:
+    """MLflow makes its table of them on first use, and threads that come meanwhile see it half filled."""
+    program = """
+import threading
+from nbmlops.tracking.store import quiet_mlflow
+
+def ask():
+    barrier.wait()
+    quiet_mlflow()
+    from mlflow.tracking._model_registry.utils import _get_store_registry
+    try:
+        _get_store_registry().get_store_builder("nbmlops+sqlite:///x")
+    except Exception as exc:
+        print(exc)
+
+barrier = threading.Barrier(8)
+threads = [threading.Thread(target=ask) for _ in range(8)]
+[each.start() for each in threads]
+[each.join() for each in threads]
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("", "")

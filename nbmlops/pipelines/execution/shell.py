@@ -21,6 +21,7 @@ from traitlets import Type
 from traitlets.config import Config
 
 from nbmlops.errors import NbmlopsError
+from nbmlops.first_use import offer
 from nbmlops.pipelines.execution.ended import Ended, SkipNotebook
 
 _INSTALLED = ("site-packages", "dist-packages")
@@ -81,6 +82,7 @@ class ShellCells:
         """Send what the cells show to `emit` from now on, and take the environment and folder of this process."""
         self._wire.aim(emit)
         self.shell.init_environment()
+        offer(self.shell)  # as IPython's startup does in a kernel
         if "" not in sys.path:  # as in a kernel: before what is installed, behind Python's own library
             installed = [place for place, each in enumerate(sys.path) if Path(each).name in _INSTALLED]
             sys.path.insert(min(installed, default=len(sys.path)), "")

@@ -55,6 +55,19 @@ def svg(pipeline: Pipeline, states: Mapping[str, str] | None = None) -> str:
     )
 
 
+def places(pipeline: Pipeline) -> dict[str, tuple[int, float]]:
+    """Give each step's place in the drawing, counted from 0: its column from the left and its row from the top.
+
+    Examples
+    --------
+    >>> fork = Step("b", "verb", "runs", ("a",)), Step("c", "verb", "runs", ("a",))
+    >>> places(Pipeline("p", (Step("a", "verb", "status"), *fork)))
+    {'a': (0, 0.5), 'b': (1, 0.0), 'c': (1, 1.0)}
+    """
+    spots = _grid(_columns(direct(pipeline.edges))[0])
+    return {step.name: spots[step.name] for step in pipeline.steps}
+
+
 def _columns(edges: Edges) -> tuple[list[Column], list[tuple[str, str]]]:
     """Give each level's names from the top, and the lines between neighbours; a long line passes each column."""
     place = levels(edges)
@@ -99,17 +112,20 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
     return sum(values) / len(values) if values else otherwise
 
 
-def _spots(columns: Sequence[Column], width: int) -> dict[str, tuple[float, float]]:
-    """Give each name its left edge and the middle of its height, in pixels."""
+def _grid(columns: Sequence[Column]) -> dict[str, tuple[int, float]]:
+    """Give each name's column and row; columns stand around one middle."""
     tallest = max((len(column) for column in columns), default=0)
     return {
-        name: (
-            MARGIN + x * (width + GAP),
-            MARGIN + BOX / 2 + ROW * (_middle(column, y) + (tallest - 1) / 2),
-        )
+        name: (x, _middle(column, y) + (tallest - 1) / 2)
         for x, column in enumerate(columns)
         for y, name in enumerate(column)
     }
+
+
+def _spots(columns: Sequence[Column], width: int) -> dict[str, tuple[float, float]]:
+    """Give each name its left edge and the middle of its height, in pixels."""
+    grid = _grid(columns)
+    return {name: (MARGIN + x * (width + GAP), MARGIN + BOX / 2 + ROW * y) for name, (x, y) in grid.items()}
 
 
 def _width(step: Step, state: str) -> int:

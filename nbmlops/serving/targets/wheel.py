@@ -45,7 +45,7 @@ def wheel() -> tuple[str, bytes]:
 
 def _files() -> Iterator[tuple[str, bytes]]:
     for path in sorted(_TOP.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
+        if path.is_file() and not {"__pycache__", "labextension"} & set(path.relative_to(_TOP).parts):
             yield path.relative_to(_TOP.parent).as_posix(), path.read_bytes()
 
 

@@ -23,7 +23,7 @@ WAIT_S = 1.0  # a script that is over by then delivers by itself
 LINGER_S = 3.0  # after the last writer has ended and all is delivered
 GIVE_UP_S = 600.0  # after the last writer has ended, with a store out of reach: the next command goes on
 BEAT_S = 60.0  # between two signs of life of the runs that are open
-PAUSE_S = (0.05, 1.0)  # between looks while records come, and while nothing does
+PAUSE_S = (0.05, 0.4)  # between looks while records come, and while nothing does: a page shows them within a second
 RETRY_S = (0.5, 10.0)  # between attempts at a store that is out of reach
 
 

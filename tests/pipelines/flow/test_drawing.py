@@ -1,6 +1,7 @@
 """Graphs and their pictures: order, cycles, lanes that lead where they should, and SVG that holds nothing but text."""
 
 import itertools
+import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbmlops.pipelines.flow.card import PipelineCard
 from nbmlops.pipelines.flow.declared import Pick, Pipeline, Step
 from nbmlops.pipelines.flow.drawing import drawn
 from nbmlops.pipelines.flow.graph import cycle, direct, following, levels, ordered
 from nbmlops.pipelines.flow.svg import svg
+from nbmlops.surfaces.show import json_text, text, to_html
 
 Edges = dict[str, list[str]]
 
@@ -154,3 +157,36 @@ def test_the_svg_has_the_colour_of_the_text_around_it_and_no_style_of_its_own() 
     picture = svg(pipeline({"s0": [], "s1": ["s0"], "s2": ["s0", "s1"]}))
     assert set(re.findall(r'(?:fill|stroke)="([^"]+)"', picture)) == {"currentColor", "none"}
     assert "<style" not in picture
+
+
+# ----------------------------------------------------------------------- cards
+@given(acyclic(10))
+def test_a_card_has_each_step_at_a_place_of_its_own_behind_what_it_needs(edges: Edges) -> None:
+    card = PipelineCard.of(pipeline(edges))
+    at = {node.name: (node.column, node.row) for node in card.nodes}
+    assert [node.name for node in card.nodes] == [*edges]
+    assert [list(node.needs) for node in card.nodes] == [*edges.values()]
+    assert len(set(at.values())) == len(edges)
+    assert all(row >= 0 for _, row in at.values())
+    assert {name for name, (column, _) in at.items() if column == 0} == {name for name in edges if not edges[name]}
+    assert all(at[need][0] < at[name][0] for need, name in card.edges)
+    assert {(need, name) for name, needs in direct(edges).items() for need in needs} == set(card.edges)
+
+
+def test_a_card_is_drawn_as_ever_and_json_has_the_graph() -> None:
+    steps = (Step("train", "notebook", "train.ipynb"), Step("agree", "approval", "Take it?", ("train",)))
+    whole = Pipeline("retrain", steps)
+    card = PipelineCard.of(whole)
+    assert text(card) == drawn(whole)
+    assert svg(whole) in to_html(card)
+    nodes = [
+        {"name": "train", "kind": "notebook", "target": "train.ipynb", "does": "train.ipynb", "needs": []},
+        {"name": "agree", "kind": "approval", "target": "Take it?", "does": "ask: Take it?", "needs": ["train"]},
+    ]
+    places = [{"column": column, "row": 0.0} for column in (0, 1)]
+    assert json.loads(json_text(card)) == {
+        "name": "retrain",
+        "nodes": [node | place for node, place in zip(nodes, places, strict=True)],
+        "edges": [["train", "agree"]],
+    }
+    assert card == PipelineCard.of(whole)

@@ -1,0 +1,92 @@
+/** The page of one run: how it went, what it logged, and how its metrics came about. */
+
+import * as React from 'react';
+
+import { Answered, useAnswer } from '../components/answer';
+import { Card, Facts } from '../components/card';
+import { Chip } from '../components/chip';
+import { usePlace } from '../components/place';
+import { Plot, Specification } from '../components/plot';
+import { Run } from '../types';
+import { ago, lasted, plain } from '../words';
+import { PageProps } from '.';
+
+export function RunPage({ names }: PageProps): JSX.Element {
+  const answer = useAnswer('show', { what: names[0] }, ['runs']);
+  return <Answered answer={answer}>{run => <Shown run={run as Run} />}</Answered>;
+}
+
+function Shown({ run }: { readonly run: Run }): JSX.Element {
+  const { actions } = usePlace();
+  const { curves, metrics, params, tags, changes, run_id, name, status, ...facts } = run;
+  return (
+    <article>
+      <h1>
+        {plain(name, 100)} <Chip word={status} />
+      </h1>
+      <p className="nbm-dim">
+        {ago(run.started_at)}
+        {run.duration_s !== null && `, took ${lasted(run.duration_s)}`} · {plain(run_id, 40)}
+      </p>
+      {run.error && <pre className="nbm-Text nbm-mod-bad">{plain(run.error, 2000)}</pre>}
+      <div className="nbm-Buttons">
+        <button className="jp-mod-styled" onClick={() => void actions.propose('compare', { runs: [run_id] })}>
+          Compare …
+        </button>
+        <button className="jp-mod-styled" onClick={() => void actions.propose('reproduce', { run: run_id })}>
+          Reproduce …
+        </button>
+        <button className="jp-mod-styled" onClick={() => void actions.propose('register', { what: run_id })}>
+          Register its model …
+        </button>
+      </div>
+      <div className="nbm-Grid">
+        {Object.entries(curves).map(([metric, values]) => (
+          <Plot key={metric} label={`${plain(metric, 60)} over its steps`} specification={curve(metric, values)} />
+        ))}
+      </div>
+      <Section title="Metrics" of={metrics} />
+      <Section title="Parameters" of={params} />
+      {changes.length > 0 && (
+        <>
+          <h2>Changed since the attempt before</h2>
+          <Card result={changes} />
+        </>
+      )}
+      <Section title="Tags" of={tags} />
+      <h2>How it was run</h2>
+      <Card result={facts} />
+    </article>
+  );
+}
+
+function Section({
+  title,
+  of
+}: {
+  readonly title: string;
+  readonly of: Readonly<Record<string, unknown>>;
+}): JSX.Element {
+  return (
+    <>
+      {Object.keys(of).length > 0 && (
+        <section className="nbm-Card">
+          <h2>{title}</h2>
+          <Facts of={of} />
+        </section>
+      )}
+    </>
+  );
+}
+
+function curve(metric: string, values: Run['curves'][string]): Specification {
+  return {
+    title: plain(metric, 60),
+    data: { values: values.map((value, place) => ({ place, value: typeof value === 'number' ? value : null })) },
+    mark: { type: 'line', interpolate: 'monotone' },
+    encoding: {
+      x: { field: 'place', type: 'quantitative', title: 'values, in their order' },
+      y: { field: 'value', type: 'quantitative', title: null, scale: { zero: false } }
+    }
+  };
+}

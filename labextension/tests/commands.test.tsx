@@ -1,0 +1,114 @@
+/** Every verb has a command and a form, from its schema alone; a command proposes, and performs nothing. */
+
+import { JupyterFrontEnd } from '@jupyterlab/application';
+import { CommandRegistry } from '@lumino/commands';
+import { cleanup, render, screen } from '@testing-library/react';
+import userEvent from '@testing-library/user-event';
+import * as React from 'react';
+import { afterEach, describe, expect, it } from 'vitest';
+
+import { Refusal } from '../src/client';
+import { Actions, addCommands, addVerbs } from '../src/commands';
+import { Proposal } from '../src/components/proposal';
+import { Model } from '../src/model';
+import { Command } from '../src/tokens';
+import { VerbSchema } from '../src/types';
+import { VERBS } from '../src/verbs';
+import { events, FakeServer, stand } from './doubles';
+import listed from './schemas.json';
+
+const schemas = listed as unknown as readonly VerbSchema[];
+
+afterEach(cleanup);
+
+describe('commands', () => {
+  it('are there for every verb, described by its schema', async () => {
+    const commands = new CommandRegistry();
+    const model = new Model(new FakeServer({ verbs: schemas }).client, events());
+    const actions = new Actions(model, {} as never);
+    const app = { commands } as unknown as JupyterFrontEnd;
+    addCommands(app, actions, model);
+    addVerbs(app, actions, null);
+    expect(schemas.map(each => each.name)).toEqual(VERBS.map(each => each.name));
+    for (const { name, summary, arguments: described } of schemas) {
+      expect(commands.caption(Command.verb(name))).toBe(summary);
+      expect((await commands.describedBy(Command.verb(name))).args).toEqual(described);
+    }
+    for (const command of [Command.open, Command.page, Command.refresh, Command.trackCell, Command.runHeadless]) {
+      expect((await commands.describedBy(command)).args).toMatchObject({ type: 'object' });
+    }
+  });
+});
+
+describe('a proposal', () => {
+  it.each(schemas.map(each => [each.name, each] as const))('of %s has a field for each argument', async (_, schema) => {
+    const place = await stand({ models: [], endpoints: [], runs: [], jobs: [], params: [] });
+    const { container } = render(
+      <Proposal schema={schema} args={{}} perform={async () => 'done'} close={() => undefined} />,
+      { wrapper: place.Around }
+    );
+    const fields = Object.keys(schema.arguments.properties).filter(name => name !== 'dry_run');
+    const bespoke = container.querySelectorAll('fieldset').length;
+    expect(container.querySelectorAll('.nbm-Form label').length + bespoke).toBeGreaterThanOrEqual(fields.length);
+    const performs = schema.effect === 'session' ? 0 : 1;
+    expect(container.querySelectorAll('button[type=submit]')).toHaveLength(performs);
+    expect(screen.getByLabelText('The line that this stands for').textContent).toBe(`%mlops ${schema.name}`);
+  });
+
+  it('of a verb that this front end has never seen has a form, a line and an answer', async () => {
+    const schema = {
+      name: 'brew',
+      summary: 'Make tea.',
+      effect: 'write',
+      group: 'kitchen',
+      arguments: {
+        title: 'brew',
+        type: 'object',
+        additionalProperties: false,
+        required: ['leaves'],
+        properties: {
+          leaves: { description: 'Which.', option: null, type: 'string' },
+          minutes: { description: 'How long.', option: '--minutes', type: 'integer', default: 3 },
+          dry_run: { description: 'Only say.', option: '--dry-run', type: 'boolean', default: false }
+        }
+      }
+    } as unknown as VerbSchema;
+    const asked: object[] = [];
+    const perform = async (args: object): Promise<object> => {
+      asked.push(args);
+      return { pot: 'full', cups: [{ name: 'blue', sugar: false }] };
+    };
+    const place = await stand({});
+    render(<Proposal schema={schema} args={{}} perform={perform} close={() => undefined} />, { wrapper: place.Around });
+    const user = userEvent.setup();
+    expect(screen.getByRole('button', { name: 'Brew' }).hasAttribute('disabled')).toBe(true);
+    await user.type(screen.getByLabelText(/^Leaves/), 'oolong');
+    expect(screen.getByLabelText('The line that this stands for').textContent).toBe('%mlops brew oolong');
+    await user.click(screen.getByRole('button', { name: 'Try without changing anything' }));
+    await user.click(await screen.findByRole('button', { name: 'Brew' }));
+    expect(asked).toEqual([{ leaves: 'oolong', dry_run: true }, { leaves: 'oolong' }]);
+    expect((await screen.findByRole('status')).textContent).toContain('blue');
+  });
+
+  it('that is refused says why, with the report, and stays open', async () => {
+    const failure = {
+      type: 'GateError',
+      message: 'delays/3 did not pass its gate.',
+      hint: 'Look at the report.',
+      exit_code: 4,
+      report: { passed: false, checks: [{ name: 'roc_auc', value: 0.5 }] }
+    };
+    const perform = async (): Promise<never> => {
+      throw new Refusal(failure, 422);
+    };
+    const schema = schemas.find(each => each.name === 'validate') as VerbSchema;
+    const place = await stand({ models: [] });
+    render(<Proposal schema={schema} args={{ model: 'delays/3' }} perform={perform} close={() => undefined} />, {
+      wrapper: place.Around
+    });
+    await userEvent.setup().click(screen.getByRole('button', { name: 'Validate' }));
+    expect((await screen.findByRole('alert')).textContent).toContain('Look at the report.');
+    expect(screen.getByText('roc_auc')).toBeTruthy();
+    expect(screen.getByRole('button', { name: 'Validate' }).hasAttribute('disabled')).toBe(false);
+  });
+});
