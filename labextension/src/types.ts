@@ -92,6 +92,7 @@ export interface Run {
   readonly environment: string;
   readonly url: string;
   readonly curves: Readonly<Record<string, readonly Float[]>>;
+  readonly steps: Readonly<Record<string, readonly number[]>>;
   readonly changes: readonly Difference[];
   readonly unsent: number;
 }

@@ -357,7 +357,7 @@ describe("a job's page", () => {
     const place = await stand({ show: { ...job({ notebook: '', name: 'retrain' }), cells: [], attempts }, logs: '' });
     render(<JobPage names={['b']} />, { wrapper: place.Around });
     const steps = await screen.findByRole('region', { name: 'Steps' });
-    await userEvent.setup().click(within(steps).getByRole('button', { name: 'eeeeeeee…' }));
+    await userEvent.setup().click(within(steps).getByRole('button', { name: 'eeeeeeee' }));
     expect(place.opened[0][0]).toEqual({ kind: 'run', names: ['e'.repeat(32)] });
     expect(screen.getByText('It has printed nothing yet.')).toBeTruthy();
   });
@@ -448,7 +448,7 @@ describe("a pipeline's page", () => {
       ['pause', { target: 'retrain' }],
       ['resume', { job: newest.job, detach: true }]
     ]);
-    await user.click(screen.getByRole('button', { name: 'bbbbbbbb…' }));
+    await user.click(screen.getByRole('button', { name: 'bbbbbbbb' }));
     expect(place.opened[0][0]).toEqual({ kind: 'job', names: [newest.job] });
   });
 

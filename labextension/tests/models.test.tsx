@@ -99,10 +99,10 @@ describe('the section of models', () => {
   it('proposes what is done with a version, each with its evidence', async () => {
     const { proposed } = await shown(<ModelsView />);
     const user = userEvent.setup();
-    await user.click(await screen.findByRole('button', { name: 'Promote … delays/1 to champion' }));
-    await user.click(screen.getByRole('button', { name: 'Roll back … champion of delays' }));
-    await user.click(screen.getByRole('button', { name: 'Validate … delays/3' }));
-    await user.click(screen.getByRole('button', { name: 'Deploy … delays/2' }));
+    await user.click(await screen.findByRole('button', { name: 'Promote … (delays/1 to champion)' }));
+    await user.click(screen.getByRole('button', { name: 'Roll back … (champion of delays)' }));
+    await user.click(screen.getByRole('button', { name: 'Validate … (delays/3)' }));
+    await user.click(screen.getByRole('button', { name: 'Deploy … (delays/2)' }));
     expect(proposed).toEqual([
       ['promote', { model: 'delays/1', to: 'champion', reason: '' }, promotionEvidence, ''],
       ['rollback', { model: 'delays@champion', reason: '' }, rollbackEvidence, ''],
@@ -119,11 +119,11 @@ describe('the section of models', () => {
 
   it('shows an alias that was moved elsewhere', async () => {
     const { server, told } = await shown(<ModelsView />);
-    await screen.findByRole('button', { name: 'Promote … delays/3 to champion' });
+    await screen.findByRole('button', { name: 'Promote … (delays/3 to champion)' });
     const models = (args: Arguments): unknown => ('name' in args ? VERSIONS : [model({ aliases: { champion: '3' } })]);
     server.answers = answers({ models });
     act(() => told.emit({ schema_id: EVENT, root: PROJECT.root, stamps: { ...PROJECT.stamps, runs: '2' } } as never));
-    expect(await screen.findByRole('button', { name: 'Promote … delays/2 to champion' })).toBeTruthy();
+    expect(await screen.findByRole('button', { name: 'Promote … (delays/2 to champion)' })).toBeTruthy();
     expect(within(screen.getByText('Version 3').parentElement as HTMLElement).getByText('champion')).toBeTruthy();
   });
 
@@ -183,15 +183,15 @@ describe('the page of a model', () => {
   it('opens the run that made a version', async () => {
     const { opened } = await shown(<ModelPage names={['delays']} />);
     const table = await screen.findByRole('table', { name: 'Versions, the newest first' });
-    await userEvent.setup().click(within(table).getAllByRole('button', { name: '00000000…' })[0]);
+    await userEvent.setup().click(within(table).getAllByRole('button', { name: '00000000' })[0]);
     expect(opened).toEqual([[{ kind: 'run', names: [VERSIONS[0].run_id] }, '']]);
   });
 
   it('proposes what is done with the newest version and with the alias', async () => {
     const { proposed } = await shown(<ModelPage names={['delays']} />);
     const user = userEvent.setup();
-    await user.click(await screen.findByRole('button', { name: 'Promote version 3 … to champion' }));
-    await user.click(screen.getByRole('button', { name: 'Deploy champion … delays' }));
+    await user.click(await screen.findByRole('button', { name: 'Promote version 3 … (to champion)' }));
+    await user.click(screen.getByRole('button', { name: 'Deploy champion … (delays)' }));
     expect(proposed.map(each => each[1])).toEqual([
       { model: 'delays/3', to: 'champion', reason: '' },
       { model: 'delays@champion' }
@@ -202,9 +202,11 @@ describe('the page of a model', () => {
     const many = [...Array(120).keys()].map(n => version(120 - n, { gate: '' }));
     const models = (args: Arguments): unknown => ('name' in args ? many : [model({ version: '120' })]);
     await shown(<ModelPage names={['delays']} />, answers({ models }));
-    await userEvent.setup().click(await screen.findByText('Show more of 70 versions'));
-    expect(document.querySelectorAll('table[aria-label^="Versions"] tbody tr')).toHaveLength(100); // roles take seconds
-    expect(screen.getByText('Show more of 20 versions')).toBeTruthy();
+    const more = await screen.findByText('Show more: 20 are left');
+    const rows = 'table[aria-label^="Versions"] tbody tr'; // roles take seconds
+    expect(document.querySelectorAll(rows)).toHaveLength(100);
+    await userEvent.setup().click(more);
+    expect(document.querySelectorAll(rows)).toHaveLength(120);
   });
 
   it('asks for each report once, however often the versions change', async () => {

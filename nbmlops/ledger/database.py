@@ -15,6 +15,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from nbmlops.errors import ConflictError, StoreError
+from nbmlops.importing import ALEMBIC, imported
 from nbmlops.ledger.events import GENESIS, MAX_SUBJECT, Anchor, Draft, Event, first_break
 from nbmlops.ledger.tables import EVENTS, REVISIONS, VERSION_TABLE
 from nbmlops.project import BUSY_TIMEOUT_S, Project, actor
@@ -250,7 +251,8 @@ def _revision(connection: sa.Connection) -> str | None:
 
 
 def _upgrade(connection: sa.Connection) -> None:
-    from alembic import command  # nearly a second, needed only when the schema is behind
+    imported(*ALEMBIC)  # nearly a second, needed only when the schema is behind
+    from alembic import command
     from alembic.config import Config
 
     config = Config()

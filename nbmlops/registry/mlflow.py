@@ -246,6 +246,11 @@ def aliases_of(model: Any) -> dict[str, str]:
     return {alias: str(version) for alias, version in model.aliases.items()}
 
 
+def newest_of(model: Any) -> ModelVersion | None:
+    """Give the newest version of one of MLflow's registered models, which knows the newest of each stage."""
+    return max(map(_version, model.latest_versions), key=lambda each: int(each.version), default=None)
+
+
 def flavors_of(folder: Path) -> tuple[dict[str, Any], str]:
     """Read a saved model's flavors and signature (as one line, empty without one) from its ``MLmodel`` file.
 

@@ -72,21 +72,22 @@ def moves_of(project: Project, name: str) -> list[Event]:
 
 def models(project: Project) -> Rows[RegisteredModel]:
     """List the registered models by name, with the last gate report of each."""
-    from nbmlops.registry.mlflow import Registry, aliases_of
+    from nbmlops.registry.mlflow import Registry, aliases_of, newest_of
 
     registry, ledger = project.open(Registry), project.open(Ledger)
     rows = []
-    for name, aliases in sorted((model.name, aliases_of(model)) for model in registry.registered()):
-        newest = registry.versions(name)
-        reports = [event.result for event in ledger.events(verbs=("validate",), subject=f"model/{name}", limit=1)]
+    for model in sorted(registry.registered(), key=lambda each: each.name):
+        newest = newest_of(model)
+        events = ledger.events(verbs=("validate",), subject=f"model/{model.name}", limit=1)
+        report = events[0].result if events else None
         rows.append(
             RegisteredModel(
-                name=name,
-                version=newest[0].version if newest else "",
-                aliases=aliases,
-                gate=("passed" if reports[0]["passed"] else "failed") if reports else "",
-                judged=reports[0]["version"] if reports else "",
-                updated_at=newest[0].registered_at if newest else None,
+                name=model.name,
+                version=newest.version if newest else "",
+                aliases=aliases_of(model),
+                gate=("passed" if report["passed"] else "failed") if report else "",
+                judged=report["version"] if report else "",
+                updated_at=newest.registered_at if newest else None,
             )
         )
     return Rows(rows)

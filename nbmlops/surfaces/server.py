@@ -13,7 +13,6 @@ What a route needs is an action that the server's authorizer grants on ``nbmlops
 
 import asyncio
 import functools
-import importlib
 import json
 import threading
 from collections.abc import Callable, Collection
@@ -26,6 +25,7 @@ from tornado.web import authenticated
 
 from nbmlops import __version__
 from nbmlops.errors import NbmlopsError, NotFoundError, UsageError, nearest
+from nbmlops.importing import ALEMBIC, imported
 from nbmlops.project import Project
 from nbmlops.surfaces.route import Action, Route
 from nbmlops.surfaces.watched import SCHEMA, Watches, teller
@@ -121,12 +121,11 @@ def _warm() -> None:
 
 
 def _load() -> None:
-    from nbmlops.tracking.store import quiet_mlflow
+    imported(*FIRST_ANSWERS)
+    imported(*ALEMBIC)
+    from nbmlops.tracking.store import load_store
 
-    for module in FIRST_ANSWERS:
-        importlib.import_module(module)
-    quiet_mlflow()
-    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+    load_store("sqlite://")
 
 
 def _schemas() -> list[dict[str, Any]]:

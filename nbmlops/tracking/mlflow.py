@@ -14,7 +14,17 @@ from nbmlops.tracking.journal.delivery import UnreachableError
 from nbmlops.tracking.plugin.line import Line, cause
 from nbmlops.tracking.plugin.overlay import OFFLINE
 from nbmlops.tracking.runs import Run, link, run_from
-from nbmlops.tracking.store import PATIENCE, belongs, is_journaled, journaled, knock, open_plain, plain, quiet_mlflow
+from nbmlops.tracking.store import (
+    PATIENCE,
+    belongs,
+    is_journaled,
+    journaled,
+    knock,
+    load_store,
+    open_plain,
+    plain,
+    quiet_mlflow,
+)
 
 if TYPE_CHECKING:
     from nbmlops.tracking.plugin.outbox import Outbox
@@ -97,8 +107,7 @@ class Tracking:
         StoreError
             It is out of reach now, whatever it was when it was opened.
         """
-        if not self.url.startswith("http"):
-            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # takes seconds, and is not the store's fault
+        load_store(self.url)  # takes seconds, and is not the store's fault
         patience_s = MAKE_S if self.url.startswith("sqlite") else REACH_S
         with translated(f"The tracking store at {scrub_text(self.url)}"):
             Line(self.url).ask(self._ask, patience_s)

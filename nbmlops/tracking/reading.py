@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nbmlops.tracking.mlflow import Tracking
-    from nbmlops.tracking.sql import History
+    from nbmlops.tracking.sql import History, Point
 
 MOST_POINTS = 60  # of a curve on a card
 MOST_CURVES = 24  # that a server is asked for, one request each
@@ -272,8 +272,8 @@ def in_full(project: Project, run: Run) -> Run:
             changes = compare_runs([tracking.find(run.previous_id), run]).differences
         except NotFoundError:  # deleted since
             changes = ()
-    curves = _curves(project.settings.tracking.value, [run]).get(run.run_id, {})
-    return replace(run, curves=curves, changes=changes)
+    (drawn,) = _drawn(project.settings.tracking.value, [run])
+    return replace(drawn, changes=changes)
 
 
 # ---------------------------------------------------------------------- which runs
@@ -417,9 +417,9 @@ def _spellings(project: Project, notebook: str) -> tuple[str, ...]:
 # --------------------------------------------------------------- MLflow's client
 def _client(uri: str) -> Any:
     """Connect to a store itself, wherever this process' own MLflow is aimed."""
-    from nbmlops.tracking.store import quiet_mlflow
+    from nbmlops.tracking.store import load_store
 
-    return quiet_mlflow().MlflowClient(plain(uri))
+    return load_store(uri).MlflowClient(plain(uri))
 
 
 def _frame_by_client(uri: str, experiment: str, where: str) -> "pd.DataFrame":
@@ -457,44 +457,46 @@ def _deliver(uri: str) -> None:
 # ------------------------------------------------------------------- beside a run
 def _with_curves(project: Project, runs: Sequence[Run], metric: str) -> Iterator[Run]:
     """Add to runs of a list how their metrics went: the one they are sorted by, then those that most of them have."""
-    found = _curves(project.settings.tracking.value, runs, each=CURVES_OF_A_RUN, first=metric)
-    return (replace(run, curves=found.get(run.run_id, {})) for run in runs)
+    return _drawn(project.settings.tracking.value, runs, each=CURVES_OF_A_RUN, first=metric)
 
 
-def _curves(
-    uri: str, runs: Sequence[Run], *, each: int | None = None, first: str = ""
-) -> Mapping[str, Mapping[str, Curve]]:
-    """Draw metrics of runs that have several values: run -> metric -> curve."""
+def _drawn(uri: str, runs: Sequence[Run], *, each: int | None = None, first: str = "") -> Iterator[Run]:
+    """Add to runs how their metrics went: of each that has several values the curve, and the steps below it."""
     from nbmlops.tracking import sql
     from nbmlops.tracking.mlflow import translated
 
     _deliver(uri)
     with translated("The history of the metrics"):
         ids = [run.run_id for run in runs]
-        found: Mapping[str, Mapping[str, Sequence[float]]] | None
+        found: Mapping[str, Mapping[str, Sequence[Point]]] | None
         found = sql.curves(uri, ids, MOST_POINTS, each=each, first=first)
     if found is None:
         found = _asked_curves(uri, runs, each, first)
-    return {
-        run_id: {name: Curve(map(finite_or_infinite, values)) for name, values in of_run.items() if len(values) > 1}
-        for run_id, of_run in found.items()
-    }
+    for run in runs:
+        several = {name: points for name, points in found.get(run.run_id, {}).items() if len(points) > 1}
+        curves = {name: Curve(finite_or_infinite(value) for _, value in points) for name, points in several.items()}
+        steps = {name: tuple(step for step, _ in points) for name, points in several.items()}
+        yield replace(run, curves=curves, steps=steps)
 
 
 def _asked_curves(
     uri: str, runs: Sequence[Run], each: int | None, first: str
-) -> Mapping[str, Mapping[str, Sequence[float]]]:
+) -> "Mapping[str, Mapping[str, Sequence[Point]]]":
     """Ask MLflow's client for as many histories as one waits for, those of the first runs."""
+    from nbmlops.tracking.sql import Point
+
     n_of = Counter(name for run in runs for name in run.metrics)
     wanted = (
         (run.run_id, name)
         for run in runs
         for name in sorted(run.metrics, key=lambda name: (name != first, -n_of[name], name))[:each]
     )
-    found: dict[str, dict[str, Sequence[float]]] = {}
+    found: dict[str, dict[str, list[Point]]] = {}
     for run_id, name in itertools.islice(wanted, MOST_CURVES):
-        values = history(uri, run_id, name).values
-        found.setdefault(run_id, {})[name] = values[:: len(values) // MOST_POINTS + 1].tolist()
+        told = history(uri, run_id, name)
+        thin = slice(None, None, len(told.values) // MOST_POINTS + 1)
+        points = zip(told.steps[thin].tolist(), told.values[thin].tolist(), strict=True)
+        found.setdefault(run_id, {})[name] = [Point(*each) for each in points]
     return found
 
 

@@ -120,6 +120,7 @@ class Run(Result):
     environment: str = ""  # digest of the lock
     url: str = ""
     curves: Mapping[str, Curve] = field(default_factory=dict)
+    steps: Mapping[str, tuple[int, ...]] = field(default_factory=dict, metadata=MACHINE_ONLY)  # of a curve's values
     changes: tuple[Difference, ...] = ()  # since the attempt before
     unsent: int = 0  # records that the journal has and the store has not
 

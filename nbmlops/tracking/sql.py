@@ -65,18 +65,19 @@ curve AS (
     (SELECT count(*) FROM (
       SELECT 1 FROM metrics {by_index} WHERE run_uuid = ranked.run_uuid AND key = ranked.key LIMIT :most) AS few) AS n
   FROM ranked WHERE at <= :each)
-SELECT run_uuid, key, i AS place, (
+SELECT run_uuid, key, i AS place, step, (
     SELECT CASE WHEN is_nan THEN NULL ELSE value END FROM metrics {by_index}
-    WHERE run_uuid = curve.run_uuid AND key = curve.key
-      AND step <= CAST(low + (1.0 * high - low) * i / (:most - 1) AS BIGINT)
+    WHERE run_uuid = at.run_uuid AND key = at.key AND step <= at.step
     ORDER BY step DESC, timestamp DESC, value DESC LIMIT 1)
-FROM curve CROSS JOIN place WHERE n = :most AND high > low
+FROM (
+  SELECT run_uuid, key, i, CAST(low + (1.0 * high - low) * i / (:most - 1) AS BIGINT) AS step
+  FROM curve CROSS JOIN place WHERE n = :most AND high > low) AS at
 UNION ALL SELECT curve.run_uuid, curve.key,
-    row_number() OVER (PARTITION BY curve.run_uuid, curve.key ORDER BY step, timestamp, value),
+    row_number() OVER (PARTITION BY curve.run_uuid, curve.key ORDER BY step, timestamp, value), step,
     CASE WHEN is_nan THEN NULL ELSE value END
 FROM curve CROSS JOIN metrics AS m {by_index} WHERE m.run_uuid = curve.run_uuid AND m.key = curve.key AND n < :most
-UNION ALL SELECT run_uuid, key, place, value FROM (
-  SELECT curve.run_uuid, curve.key, CASE WHEN is_nan THEN NULL ELSE value END AS value,
+UNION ALL SELECT run_uuid, key, place, step, value FROM (
+  SELECT curve.run_uuid, curve.key, step, CASE WHEN is_nan THEN NULL ELSE value END AS value,
     row_number() OVER (PARTITION BY curve.run_uuid, curve.key ORDER BY timestamp, value) - 1 AS place,
     count(*) OVER (PARTITION BY curve.run_uuid, curve.key) AS total
   FROM curve CROSS JOIN metrics AS m {by_index}
@@ -121,6 +122,13 @@ class History(NamedTuple):
 
         times = pd.to_datetime(self.timestamps_ms, unit="ms", utc=True)
         return pd.DataFrame({"step": self.steps, "timestamp": times, "value": self.values})
+
+
+class Point(NamedTuple):
+    """A metric's value at a step, or the last one before it; NaN is NaN."""
+
+    step: int
+    value: float
 
 
 class Row(NamedTuple):
@@ -201,8 +209,8 @@ def newest(uri: str, experiment: str, chosen: Selection) -> list[Row] | None:
 
 def curves(
     uri: str, ids: Sequence[str], most: int, *, each: int | None = None, first: str = ""
-) -> dict[str, dict[str, tuple[float, ...]]] | None:
-    """Read how metrics of some runs went, thinned to at most `most` values (2 or more): run -> metric -> values.
+) -> dict[str, dict[str, tuple[Point, ...]]] | None:
+    """Read how metrics of some runs went, thinned to at most `most` values (2 or more): run -> metric -> points.
 
     Of each run at most `each` metrics that have several values: `first`, then those that most of the runs have.
     """
@@ -214,9 +222,11 @@ def curves(
         rows = _tuples(
             connection.execute(query.bindparams(sa.bindparam("ids", type_=sa.String(), expanding=True)), asked)
         )
-    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    found: dict[str, dict[str, tuple[Point, ...]]] = {}
     for (run_id, key), points in itertools.groupby(rows, key=operator.itemgetter(0, 1)):
-        found.setdefault(run_id, {})[key] = tuple(math.nan if point[3] is None else point[3] for point in points)
+        found.setdefault(run_id, {})[key] = tuple(
+            Point(step, math.nan if value is None else value) for *_, step, value in points
+        )
     return found
 
 

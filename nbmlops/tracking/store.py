@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nbmlops.importing import SQL_STORES, imported
 from nbmlops.project import BUSY_TIMEOUT_S, find, patient
 
 PREFIX = "nbmlops+"
@@ -72,6 +73,7 @@ def quiet_mlflow() -> Any:
         if variable not in os.environ:
             os.environ[variable] = value
             set_by_us.add(variable)
+    imported("mlflow")
     import mlflow
 
     for noisy in map(logging.getLogger, ("alembic", "mlflow.store.db.utils")):
@@ -90,13 +92,21 @@ def _fill_registries() -> None:
     _get_store_registry()
 
 
+def load_store(uri: str) -> Any:
+    """Import MLflow, and what it needs for the store of a URL."""
+    mlflow = quiet_mlflow()
+    if not plain(uri).startswith("http"):
+        imported(*SQL_STORES)
+    return mlflow
+
+
 def open_plain(uri: str, artifacts: str | None = None) -> Any:
     """Open MLflow's own tracking store for a plain URL; tables that are missing are made, by one process alone.
 
     Artifacts of an embedded store lie beside it, unless told otherwise: MLflow would put them into the
     folder that some process happens to work in.
     """
-    quiet_mlflow()
+    load_store(uri)
     from mlflow.tracking._tracking_service.utils import _get_store
 
     path = _embedded(uri)
@@ -122,8 +132,6 @@ def _tables_made_once(uri: str) -> Iterator[None]:
     if (path := _embedded(uri)) is None:
         yield
         return
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # takes a second, and nobody should wait for that
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:

@@ -5,11 +5,10 @@ that was measured on the same day only their rows are written anew.
 A file of benches has a tuple ``BENCHES``; name its module below.
 """
 
-import itertools
 import os
 import platform
 import sys
-from collections.abc import Iterable
+import traceback
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -62,12 +61,14 @@ def main(words: list[str]) -> None:
     old, _, after = rest.partition(END)
     if "--write" in words and wanted and old.strip().splitlines()[0] != setting():
         sys.exit("The page's table is of another day, or of other versions: measure all of it, without words.")
-    found = {bench.name: [*measured(bench)] for bench in chosen}
-    print("\n".join([setting(), "", *HEAD, *itertools.chain.from_iterable(found.values())]))
+    print("\n".join([setting(), "", *HEAD]))
+    found = {bench.name: measured(bench) for bench in chosen}
     if "--write" in words:
-        kept = [row for bench in every for row in found.get(bench.name) or rows_of(bench, old)]
+        kept = [row for bench in every for row in found.get(bench.name, rows_of(bench, old))]
         report = "\n".join([setting(), "", *HEAD, *kept])
         PAGE.write_text(f"{before}{BEGIN}\n{report}\n{END}{after}", encoding="utf-8")
+    if failed := [name for name, rows in found.items() if not rows]:
+        sys.exit(f"Not measured, for they failed: {'; '.join(failed)}")
 
 
 def rows_of(bench: Bench, table: str) -> list[str]:
@@ -75,10 +76,16 @@ def rows_of(bench: Bench, table: str) -> list[str]:
     return [row for row in table.splitlines() if row.startswith(f"| {bench.name} |")]
 
 
-def measured(bench: Bench) -> Iterable[str]:
-    """Give a bench's rows, telling on stderr that it is under way."""
+def measured(bench: Bench) -> list[str]:
+    """Print a bench's rows and give them; none of one that failed, after which the others go on."""
     print(f"{bench.name}: {bench.turns} turns ...", file=sys.stderr, flush=True)
-    return rows(bench, measure(bench))
+    try:
+        found = [*rows(bench, measure(bench))]
+    except Exception:  # noqa: BLE001  # half an hour of the others' figures would be lost with it
+        traceback.print_exc()
+        return []
+    print("\n".join(found), flush=True)
+    return found
 
 
 def setting() -> str:

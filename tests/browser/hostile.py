@@ -126,8 +126,8 @@ def _put(store: sqlite3.Connection, table: str, rows: Iterator[Mapping[str, Any]
 
 def _runs(store: sqlite3.Connection, experiment: str) -> None:
     begun = 1_795_390_000_000
-    for n in range(len(PAYLOADS)):
-        own = {"run_uuid": run_id(n)}
+    for n, id_ in enumerate([*map(run_id, range(len(PAYLOADS))), text("runid", 0)]):
+        own = {"run_uuid": id_}
         status = ("FAILED", "FINISHED")[n % 2]
         fixed = {"source_type": "NOTEBOOK", "lifecycle_stage": "active", "experiment_id": experiment, "status": status}
         told = {"name": text("runname", n), "source_name": text("source", n), "user_id": text("user", n)}

@@ -196,6 +196,7 @@ JOB = "jobcell jobmessage jobparam jobvalue deep jobhost output jobnotebook"
 JUDGED = "checkname checknote gate gatedata"
 PAGES = [
     *(("run", (run_id(n),), RUN) for n in (0, 1, 6, 9)),
+    ("run", (text("runid", 0),), "runid"),
     ("comparison", tuple(map(run_id, range(10))), "runname metric paramname paramvalue ownparam tagname tagvalue"),
     ("model", (MODEL,), f"alias against {JUDGED} actor surface outcome refusal reason movedalias previous"),
     *(("model", (text("model", n),), "model") for n in (0, 6, 9)),
@@ -236,9 +237,9 @@ def dialog(page: Page) -> Iterator[Locator]:
 
 
 PROPOSED = [
-    ("models", f"Promote … {MODEL}/2 to champion", JUDGED, "Try without changing anything"),
-    ("models", f"Roll back … champion of {MODEL}", "checkname gate actor lastreason", "Rollback"),
-    ("models", f"Deploy … {MODEL}/2", JUDGED, ""),
+    ("models", f"Promote … ({MODEL}/2 to champion)", JUDGED, "Try without changing anything"),
+    ("models", f"Roll back … (champion of {MODEL})", "checkname gate actor lastreason", "Rollback"),
+    ("models", f"Deploy … ({MODEL}/2)", JUDGED, ""),
     ("deployments", re.compile("Undeploy …"), "endpoint", "Undeploy"),
     ("deployments", re.compile("Promote servedversion~"), "servedmodel servedversion", "Promote"),
     ("deployments", re.compile("Set traffic …"), "endpoint servedversion", "Traffic"),
@@ -313,3 +314,20 @@ def test_completion_offers_hostile_names_as_text(page: Page) -> None:
     expect(offered.filter(has_text="model~<img").first).to_be_visible()
     assert page.evaluate(LOOK, OURS) == CLEAN
     page.keyboard.press("Escape")
+
+
+# ---------------------------------------------------------------- after a reload
+KEPT = """async () => {
+    const kept = await window.jupyterapp.serviceManager.workspaces.fetch('default');
+    return JSON.stringify(kept).includes('nbmlops-pages');
+}"""
+
+
+def test_pages_are_restored_as_text(page: Page) -> None:
+    execute(page, "nbmlops:page", kind="endpoint", names=[text("endpoint", 0)], folder=FOLDER)
+    check(page, PAGE, SERVED)
+    page.wait_for_function(KEPT, timeout=20_000)
+    page.reload()
+    page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)", timeout=60_000)
+    page.evaluate(RECORD)
+    check(page, PAGE, SERVED)

@@ -156,7 +156,7 @@ def test_a_model_is_registered_by_the_line_that_a_dialog_inserts(page: Page) -> 
 
 def test_a_promotion_without_a_passed_gate_says_so_and_offers_the_validation(page: Page) -> None:
     models = section(page, "Models")
-    models.get_by_role("button", name="Promote … delays/1 to champion").click()
+    models.get_by_role("button", name="Promote … (delays/1 to champion)").click()
     evidence = dialog(page).get_by_role("region", name="Evidence")
     expect(evidence.get_by_role("note", name="No gate has passed")).to_be_visible()
     evidence.get_by_role("button", name="Validate …").click()
@@ -167,7 +167,7 @@ def test_a_promotion_without_a_passed_gate_says_so_and_offers_the_validation(pag
 
 def test_a_version_is_promoted_by_the_keyboard_after_its_evidence_is_shown(page: Page) -> None:
     models = section(page, "Models")
-    models.get_by_role("button", name="Promote … delays/1 to champion").focus()
+    models.get_by_role("button", name="Promote … (delays/1 to champion)").focus()
     page.keyboard.press("Enter")
     evidence = dialog(page).get_by_role("region", name="Evidence")
     expect(evidence).to_contain_text("The alias champion points at no version yet.")
@@ -195,9 +195,9 @@ def test_the_champion_is_deployed_from_the_empty_section(page: Page) -> None:
 def test_a_newer_version_gets_its_share_by_the_slider_and_the_keyboard(page: Page) -> None:
     run_cell(page, UI_CELL + 1)
     unfold(page, "Models", "Deployments")
-    section(page, "Models").get_by_role("button", name="Validate … delays/2").click()
+    section(page, "Models").get_by_role("button", name="Validate … (delays/2)").click()
     perform(page, "Validate")
-    section(page, "Models").get_by_role("button", name="Deploy … delays/2").click()
+    section(page, "Models").get_by_role("button", name="Deploy … (delays/2)").click()
     dialog(page).get_by_text("Options", exact=True).click()
     dialog(page).get_by_label("canary").fill("10,50,100")
     dialog(page).get_by_label("bake").fill("1h")

@@ -256,7 +256,7 @@ def test_each_section_page_and_dialog_in_each_theme(page: Page, theme: str) -> N
         found = open_each(page, kind)
         assert found.evaluate(UNNAMED) == []
         shoot(page, f"{kind}-page-{theme}")
-    filled(page, "Models").get_by_role("button", name="Promote … delays/3 to champion").click()
+    filled(page, "Models").get_by_role("button", name="Promote … (delays/3 to champion)").click()
     expect(dialog(page).get_by_role("region", name="Evidence")).to_contain_text("Version 3 passed gate default")
     assert dialog(page).evaluate(UNNAMED) == []
     shoot(page, f"promote-{theme}")

@@ -28,6 +28,7 @@ RUNS: dict[str, list[str]] = {
     "09_extract": ["-p", "arrived=data/score.parquet"],
     "09_train": [],
 }
+FEW = ("01_extract", "07_month")
 ELSEWHERE = {
     "06_tracking": "compared in test_tracking.py",
     "08_headless": "compared in test_headless.py",
@@ -52,9 +53,9 @@ sys.exit(max(here(["run", f"{name}.ipynb", "-o", f"out/{name}.ipynb", *words]) f
 
 
 @contextlib.contextmanager
-def life_cycle(folder: Path, environment: Environment) -> Iterator[Path]:
+def life_cycle(folder: Path, environment: Environment, runs: dict[str, list[str]]) -> Iterator[Path]:
     """Give a project with a gate, whose endpoint is taken down afterwards."""
-    example_project(folder, *(f"{name}.ipynb" for name in RUNS))
+    example_project(folder, *(f"{name}.ipynb" for name in runs))
     (folder / "nbmlops.toml").write_text(GATE)
     try:
         yield folder
@@ -62,16 +63,15 @@ def life_cycle(folder: Path, environment: Environment) -> Iterator[Path]:
         subprocess.run([*COMMAND, "undeploy", "delays"], cwd=folder, env=environment, capture_output=True)
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, warm: Environment) -> dict[str, Path]:
-    """Two projects after their life cycle, cold and warm."""
+def both(folder: Path, warm: Environment, runs: dict[str, list[str]]) -> dict[str, Path]:
+    """Give two projects in which notebooks were run, cold and warm."""
     off = warm | {"NBMLOPS_WARM": "off"}
-    with life_cycle(tmp_path_factory.mktemp("cold") / "flights", off) as cold:
-        line = [sys.executable, "-c", COLD, json.dumps(RUNS)]
+    with life_cycle(folder / "cold", off, runs) as cold:
+        line = [sys.executable, "-c", COLD, json.dumps(runs)]
         done = subprocess.run(line, cwd=cold, env=off, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    with life_cycle(tmp_path_factory.mktemp("warm") / "flights", warm) as warmed:
-        for name, words in RUNS.items():
+    with life_cycle(folder / "warm", warm, runs) as warmed:
+        for name, words in runs.items():
             ran(warmed, f"{name}.ipynb", warm, f"out/{name}.ipynb", *words)
     return {"cold": cold, "warm": warmed}
 
@@ -80,8 +80,10 @@ def test_every_example_is_compared_or_left_out_for_a_reason() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.ipynb")} == {*RUNS, *ELSEWHERE}
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_an_example_shows_the_same_cold_and_warm(both: dict[str, Path], name: str) -> None:
-    cold, warm = (lasting(both[mode] / "out" / f"{name}.ipynb") for mode in ("cold", "warm"))
-    assert any(shown for _, shown in cold) or name == "09_extract"  # which shows nothing but its results
-    assert warm == cold
+@pytest.mark.parametrize("names", [FEW, pytest.param(tuple(RUNS), marks=pytest.mark.soak)], ids=["few", "all"])
+def test_examples_show_the_same_cold_and_warm(tmp_path: Path, warm: Environment, names: tuple[str, ...]) -> None:
+    folders = both(tmp_path, warm, {name: RUNS[name] for name in names})
+    for name in names:
+        cold, warmed = (lasting(folders[mode] / "out" / f"{name}.ipynb") for mode in ("cold", "warm"))
+        assert any(shown for _, shown in cold) or name == "09_extract"  # which shows nothing but its results
+        assert warmed == cold, name

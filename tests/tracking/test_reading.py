@@ -240,8 +240,10 @@ def test_a_list_has_the_curves_of_its_runs_on_every_store(team: Operations, trac
     logged(tracking, "bare")
     bare, long, short = team.runs(curves=True)
     assert (bare.curves, short.curves) == ({}, {"loss": (1.0, 0.5, 1 / 3)})
+    assert (bare.steps, short.steps) == ({}, {"loss": (0, 1, 2)})
     assert long.curves["auc"] == (math.inf, 0.5)
     assert 50 <= len(long.curves["loss"]) <= 60
+    assert [1 / (step + 1) for step in long.steps["loss"]] == [*long.curves["loss"]]
     assert [run.curves for run in team.runs()] == [{}, {}, {}]
     assert "loss curve" in text(team.runs(curves=True, sort="-loss"))
 
@@ -376,8 +378,8 @@ def test_a_curve_has_infinities_as_such_and_ends_where_the_metric_does(tracking:
     for most in (60, 2):
         found = sql.curves(tracking.uri, [run_id], most)
         assert found is not None
-        assert found[run_id]["loss"][0] == 1.7976931348623157e308
-        assert found[run_id]["loss"][-1] == 3.0
+        assert found[run_id]["loss"][0] == (0, 1.7976931348623157e308)
+        assert found[run_id]["loss"][-1] == (503, 3.0)
         assert len(found[run_id]["loss"]) == most
 
 
@@ -402,7 +404,11 @@ def test_a_curve_goes_from_the_first_value_to_the_last(
 ) -> None:
     run_id = logged(tracking, "fit", [Metric("m", float(at), 1000 + at, step) for at, step in enumerate(steps)])
     found = sql.curves(tracking.uri, [run_id], 5)
-    assert found == ({run_id: {"m": tuple(map(float, wanted))}} if wanted else {})
+    assert found is not None
+    points = found[run_id]["m"] if wanted else ()
+    assert [point.value for point in points] == (wanted or [])
+    assert [point.step for point in points] == sorted(point.step for point in points)
+    assert (points[0].step, points[-1].step) == (min(steps), max(steps)) if wanted else found == {}
 
 
 @DATABASES
@@ -420,7 +426,7 @@ def test_curves_of_a_list_are_those_that_most_runs_have_the_wanted_one_first(tra
         one: {"common", "late by: 9"},
         other: {"common", "late by: 9"},
     }
-    assert repr(found[one]["common"]) == "(0.5, nan)"
+    assert repr([*map(tuple, found[one]["common"])]) == "[(0, 0.5), (1, nan)]"
     wanted = sql.curves(tracking.uri, [one, other], 9, each=1, first="b")
     assert wanted is not None
     assert {run: set(curves) for run, curves in wanted.items()} == {one: {"b"}, other: {"common"}}

@@ -3,7 +3,7 @@
 import * as React from 'react';
 
 import { ListedVersion } from '../types';
-import { plain } from '../words';
+import { Act } from './act';
 import { Chip } from './chip';
 import { deploymentEvidence, promotionEvidence, rollbackEvidence } from './evidence';
 import { usePlace } from './place';
@@ -52,32 +52,16 @@ export function VersionButtons({ version }: { readonly version: ListedVersion })
   const reference = `${version.name}/${version.version}`;
   const isThere = version.aliases.includes(moves.alias);
   const move = isThere ? (
-    <Act word="Roll back …" what={`${moves.alias} of ${version.name}`} act={() => moves.rollBack(version.name)} />
+    <Act words="Roll back …" about={`${moves.alias} of ${version.name}`} act={() => moves.rollBack(version.name)} />
   ) : (
-    <Act word="Promote …" what={`${reference} to ${moves.alias}`} act={() => moves.promote(reference)} />
+    <Act words="Promote …" about={`${reference} to ${moves.alias}`} act={() => moves.promote(reference)} />
   );
-  const validate = <Act word="Validate …" what={reference} act={() => moves.validate(reference)} />;
+  const validate = <Act words="Validate …" about={reference} act={() => moves.validate(reference)} />;
   return (
     <div className="nbm-Acts">
       {version.gate === 'passed' || isThere ? move : validate}
       {version.gate === 'passed' || isThere ? validate : move}
-      <Act word="Deploy …" what={reference} act={() => moves.deploy(reference)} />
+      <Act words="Deploy …" about={reference} act={() => moves.deploy(reference)} />
     </div>
-  );
-}
-
-interface ActProps {
-  readonly word: string;
-  /** What it is done to, for those who hear the button alone. */
-  readonly what: string;
-  readonly act: () => void;
-}
-
-/** A button that proposes something. */
-export function Act({ word, what, act }: ActProps): JSX.Element {
-  return (
-    <button className="jp-mod-styled nbm-Act" aria-label={`${word} ${plain(what, 100)}`} onClick={act}>
-      {word}
-    </button>
   );
 }

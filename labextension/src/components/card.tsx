@@ -3,10 +3,9 @@
 import * as React from 'react';
 
 import { cell, lines, plain, words } from '../words';
+import { Table } from './table';
 
 type Row = Readonly<Record<string, unknown>>;
-
-const MOST_ROWS = 200;
 
 /** Show a result that has no view of its own. */
 export function Card({ result }: { readonly result: unknown }): JSX.Element {
@@ -54,29 +53,17 @@ function Rows({ rows }: { readonly rows: readonly Row[] }): JSX.Element {
     rows.some(row => !isEmpty(row[name]))
   );
   return (
-    <div className="nbm-Table">
-      <table>
-        <thead>
-          <tr>
-            {columns.map(name => (
-              <th key={name} scope="col">
-                {words(name)}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {rows.slice(0, MOST_ROWS).map((row, n) => (
-            <tr key={n}>
-              {columns.map(name => (
-                <td key={name}>{cell(row[name])}</td>
-              ))}
-            </tr>
+    <Table
+      headings={columns.map(words)}
+      rows={rows}
+      row={(row, n) => (
+        <tr key={n}>
+          {columns.map(name => (
+            <td key={name}>{cell(row[name])}</td>
           ))}
-        </tbody>
-      </table>
-      {rows.length > MOST_ROWS && <p className="nbm-dim">… {rows.length - MOST_ROWS} more</p>}
-    </div>
+        </tr>
+      )}
+    />
   );
 }
 

@@ -7,11 +7,10 @@ import { Arguments, Refusal } from '../client';
 import { HistoryEntry, Promotion, Rollback, VersionCard } from '../types';
 import { ago, plain } from '../words';
 import { Answer, Answered, useAnswer } from './answer';
+import { useSettled } from './clock';
 import { Report } from './gate';
 import { usePlace } from './place';
 import { lastMove, meant, useModels } from './versions';
-
-const SETTLED_MS = 300;
 
 /** Evidence for a promotion: what the gates found, where the alias is, and whether it would be moved. */
 export function promotionEvidence(args: Arguments, close: () => void): React.ReactNode {
@@ -187,17 +186,6 @@ function Unproven({ model, gate, close, children }: UnprovenProps): JSX.Element 
 export function unproven({ model, version, reports }: VersionCard): string {
   const judged = reports.length ? 'No gate has passed' : 'No gate has judged';
   return `${judged} version ${plain(version, 20)} of ${plain(model, 60)}.`;
-}
-
-/** What was typed, once nobody has typed for a moment. */
-function useSettled<T extends object>(value: T): T {
-  const typed = JSON.stringify(value);
-  const [settled, setSettled] = React.useState(typed);
-  React.useEffect(() => {
-    const later = window.setTimeout(() => setSettled(typed), SETTLED_MS);
-    return () => window.clearTimeout(later);
-  }, [typed]);
-  return React.useMemo(() => JSON.parse(settled) as T, [settled]);
 }
 
 function text(value: unknown): string {

@@ -5,8 +5,8 @@ import * as React from 'react';
 import { GateReport, ListedVersion, ValidationCheck } from '../types';
 import { number, own, plain, words } from '../words';
 import { Chip } from './chip';
+import { Table } from './table';
 
-const MOST_CHECKS = 200;
 const RANKS: Readonly<Record<string, number>> = { fail: 0, warn: 1, skip: 2, pass: 3 };
 const STATES: Readonly<Record<string, string>> = { fail: 'failed', warn: 'not sure', skip: 'skipped', pass: 'passed' };
 const LIMITS: Readonly<Record<string, (limit: string) => string>> = {
@@ -58,31 +58,16 @@ export function verdict(report: GateReport): string {
 
 /** A report in full: its verdict, then the checks, failures first. */
 export function Report({ report }: { readonly report: GateReport }): JSX.Element {
-  const sorted = worstFirst(report.checks);
   return (
     <section className="nbm-Report" aria-label={`Report of gate ${plain(report.gate, 60)}`}>
       <p>
         <GateBadge gate={report.passed ? 'passed' : 'failed'} /> {verdict(report)}
       </p>
-      <div className="nbm-Table">
-        <table>
-          <thead>
-            <tr>
-              {['verdict', 'check', 'value', 'asked', 'champion', 'better by', 'n', 'in words'].map(name => (
-                <th key={name} scope="col" className="nbm-Short">
-                  {name}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {sorted.slice(0, MOST_CHECKS).map((check, place) => (
-              <CheckRow key={place} check={check} />
-            ))}
-          </tbody>
-        </table>
-      </div>
-      {sorted.length > MOST_CHECKS && <p className="nbm-dim">… {number(sorted.length - MOST_CHECKS)} more checks</p>}
+      <Table
+        headings={['verdict', 'check', 'value', 'asked', 'champion', 'better by', 'n', 'in words']}
+        rows={worstFirst(report.checks)}
+        row={(check, place) => <CheckRow key={place} check={check} />}
+      />
       <p className="nbm-dim">
         About the bytes with digest <code title={plain(report.digest, 100)}>{plain(report.digest, 12)}</code>
       </p>

@@ -1,10 +1,10 @@
 /** What a job, a step and a schedule look like, and what a person may do with each; used by the sidebar and the pages. */
 
-import { Button } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { DeclaredPipeline, FiringRow, Job, JobStep, Results, Upcoming } from '../types';
 import { ahead, lasted, plain } from '../words';
+import { Act } from './act';
 import { usePlace } from './place';
 
 /** What `jobs` lists, by kind. */
@@ -123,21 +123,5 @@ export function RunButton({ what }: { readonly what: string }): JSX.Element {
   const { actions, folder } = usePlace();
   return (
     <Act words="Run …" about={what} act={() => actions.propose('run', { what, detach: true }, undefined, folder)} />
-  );
-}
-
-interface ActProps {
-  readonly words: string;
-  /** What it is done with, for those who hear the button alone. */
-  readonly about: string;
-  readonly act: () => unknown;
-}
-
-/** A small button in a row; what it is about is part of its name. */
-export function Act({ words, about, act }: ActProps): JSX.Element {
-  return (
-    <Button className="jp-mod-styled nbm-Act" aria-label={`${words} (${plain(about, 80)})`} onClick={() => void act()}>
-      {words}
-    </Button>
   );
 }

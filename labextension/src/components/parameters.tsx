@@ -7,8 +7,8 @@ import { Parameter } from '../types';
 import { plain } from '../words';
 import { Answered, useAnswer } from './answer';
 import { BespokeProps } from './bespoke';
+import { useSettled } from './clock';
 
-const SETTLED_MS = 300; // without a key pressed until a name is asked about
 const REFERENCE = /^(env|file):/;
 
 /** The values that are given, by name, each as a person types it. */
@@ -171,14 +171,4 @@ export function changed(values: Values, name: string, value: string | undefined)
   const { [name]: _, ...rest } = values;
   const now = value === undefined ? rest : { ...rest, [name]: value };
   return Object.keys(now).length ? now : undefined;
-}
-
-/** A text when it has been as it is for a moment. */
-function useSettled(text: string): string {
-  const [settled, setSettled] = React.useState(text);
-  React.useEffect(() => {
-    const waiting = setTimeout(() => setSettled(text), SETTLED_MS);
-    return () => clearTimeout(waiting);
-  }, [text]);
-  return settled;
 }

@@ -4,6 +4,7 @@ import * as React from 'react';
 
 import { Endpoint, Share } from '../types';
 import { number, plain } from '../words';
+import { Table } from './table';
 
 /** The version that is live, and the one that is tried beside it. */
 export interface Pair {
@@ -36,30 +37,28 @@ const FIGURES: readonly (readonly [name: string, shown: (share: Share) => string
 export function Figures({ shares }: { readonly shares: readonly Share[] }): JSX.Element {
   const told = FIGURES.filter(([, shown]) => shares.some(share => shown(share) !== ''));
   return (
-    <div className="nbm-Table">
-      <table className="nbm-Figures" aria-label="Versions">
-        <thead>
-          <tr>
-            <td />
-            {shares.map(share => (
-              <th key={`${share.role} ${share.version}`} scope="col">
-                {plain(share.version, 20)} <small className="nbm-dim">{plain(share.role, 20)}</small>
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {told.map(([name, shown]) => (
-            <tr key={name}>
-              <th scope="row">{name}</th>
-              {shares.map(share => (
-                <td key={`${share.role} ${share.version}`}>{shown(share) || '–'}</td>
-              ))}
-            </tr>
+    <Table
+      label="Versions"
+      className="nbm-Figures"
+      headings={['', ...shares.map(headed)]}
+      rows={told}
+      row={([name, shown]) => (
+        <tr key={name}>
+          <th scope="row">{name}</th>
+          {shares.map(share => (
+            <td key={`${share.role} ${share.version}`}>{shown(share) || '–'}</td>
           ))}
-        </tbody>
-      </table>
-    </div>
+        </tr>
+      )}
+    />
+  );
+}
+
+function headed({ version, role }: Share): JSX.Element {
+  return (
+    <>
+      {plain(version, 20)} <small className="nbm-dim">{plain(role, 20)}</small>
+    </>
   );
 }
 

@@ -3,7 +3,9 @@
 import * as React from 'react';
 
 import { Answered, useAnswer } from '../components/answer';
-import { Plot, Specification } from '../components/plot';
+import { Plot } from '../components/plot';
+import { Table } from '../components/table';
+import { bars, curves } from '../curves';
 import { Comparison, Difference, Run } from '../types';
 import { cell, number, plain, words } from '../words';
 import { PageProps } from '.';
@@ -36,27 +38,11 @@ function Differences({ comparison }: { readonly comparison: Comparison }): JSX.E
         ))}
         <span className="nbm-dim">{comparison.equal} more are equal</span>
       </div>
-      <div className="nbm-Table">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">kind</th>
-              <th scope="col">name</th>
-              {comparison.names.map((name, n) => (
-                <th key={comparison.runs[n]} scope="col">
-                  {plain(name, 40)}
-                </th>
-              ))}
-              <th scope="col">gap</th>
-            </tr>
-          </thead>
-          <tbody>
-            {shown.map(each => (
-              <Line key={`${each.kind} ${each.name}`} difference={each} />
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        headings={['kind', 'name', ...comparison.names.map(name => plain(name, 40)), 'gap']}
+        rows={shown}
+        row={each => <Line key={`${each.kind} ${each.name}`} difference={each} />}
+      />
     </section>
   );
 }
@@ -92,43 +78,6 @@ function Metrics({ runs }: { readonly runs: readonly Run[] }): JSX.Element {
       </div>
     </section>
   );
-}
-
-function curves(metric: string, runs: readonly Run[]): Specification {
-  const values = runs.flatMap(run =>
-    (run.curves[metric] ?? []).map((value, place) => ({ run: label(run), place, value: finite(value) }))
-  );
-  return {
-    title: plain(metric, 60),
-    data: { values },
-    mark: { type: 'line', interpolate: 'monotone' },
-    encoding: {
-      x: { field: 'place', type: 'quantitative', title: 'values, in their order' },
-      y: { field: 'value', type: 'quantitative', title: null, scale: { zero: false } },
-      color: { field: 'run', type: 'nominal', title: null }
-    }
-  };
-}
-
-function bars(metric: string, runs: readonly Run[]): Specification {
-  return {
-    title: plain(metric, 60),
-    data: { values: runs.map(run => ({ run: label(run), value: finite(run.metrics[metric]) })) },
-    mark: { type: 'bar', height: { band: 0.6 } },
-    encoding: {
-      y: { field: 'run', type: 'nominal', title: null, sort: null },
-      x: { field: 'value', type: 'quantitative', title: null },
-      color: { field: 'run', type: 'nominal', legend: null }
-    }
-  };
-}
-
-function label(run: Run): string {
-  return `${plain(run.name, 30)} ${run.run_id.slice(0, 4)}`;
-}
-
-function finite(value: unknown): number | null {
-  return typeof value === 'number' ? value : null;
 }
 
 /** MLflow's filter for runs by their ids, which are hexadecimal: anything else is left out. Pure. */

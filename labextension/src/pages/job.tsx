@@ -3,13 +3,16 @@
 import { PageConfig } from '@jupyterlab/coreutils';
 import * as React from 'react';
 
+import { Act } from '../components/act';
 import { Answered, useAnswer } from '../components/answer';
 import { Card } from '../components/card';
 import { Chip } from '../components/chip';
 import { useNow } from '../components/clock';
-import { Act, duration, JobButtons, Question } from '../components/job';
+import { duration, JobButtons, Question } from '../components/job';
+import { RunLink } from '../components/link';
 import { Log } from '../components/log';
 import { usePlace } from '../components/place';
+import { Table } from '../components/table';
 import { CellTiming, Job, JobInFull, JobStep } from '../types';
 import { ago, lasted, plain } from '../words';
 import { PageProps } from '.';
@@ -84,78 +87,48 @@ function Cells({ cells, isOver }: CellsProps): JSX.Element {
   return (
     <section aria-label="Cells">
       <h2>Cells</h2>
-      <div className="nbm-Table">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">cell</th>
-              <th scope="col">first line</th>
-              <th scope="col">state</th>
-              <th scope="col">took</th>
-            </tr>
-          </thead>
-          <tbody>
-            {cells.map((cell, n) => (
-              <tr key={n}>
-                <th scope="row">{cell.index || 'given'}</th>
-                <td>
-                  <code>{plain(cell.source_line, 120)}</code>
-                </td>
-                <td>
-                  <Chip word={isOver && cell.status === 'pending' ? 'not reached' : plain(cell.status, 20)} />
-                </td>
-                <td>{['ok', 'failed'].includes(cell.status) && lasted(cell.seconds)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        headings={['cell', 'first line', 'state', 'took']}
+        rows={cells}
+        row={(cell, n) => (
+          <tr key={n}>
+            <th scope="row">{cell.index || 'given'}</th>
+            <td>
+              <code>{plain(cell.source_line, 120)}</code>
+            </td>
+            <td>
+              <Chip word={isOver && cell.status === 'pending' ? 'not reached' : plain(cell.status, 20)} />
+            </td>
+            <td>{['ok', 'failed'].includes(cell.status) && lasted(cell.seconds)}</td>
+          </tr>
+        )}
+      />
     </section>
   );
 }
 
 function Steps({ steps, now }: { readonly steps: readonly JobStep[]; readonly now: number }): JSX.Element {
-  const { actions, folder } = usePlace();
   return (
     <section aria-label="Steps">
       <h2>Steps</h2>
-      <div className="nbm-Table">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">step</th>
-              <th scope="col">state</th>
-              <th scope="col">took</th>
-              <th scope="col">attempt</th>
-              <th scope="col">run</th>
-              <th scope="col">message</th>
-            </tr>
-          </thead>
-          <tbody>
-            {steps.map(step => (
-              <tr key={step.step}>
-                <th scope="row">{plain(step.step, 100)}</th>
-                <td>
-                  <Chip word={plain(step.status, 20)} />
-                </td>
-                <td>{duration(step, now)}</td>
-                <td>{step.attempt || ''}</td>
-                <td>
-                  {step.run_id && (
-                    <button
-                      className="nbm-Link"
-                      onClick={() => actions.openPage({ kind: 'run', names: [step.run_id] }, folder)}
-                    >
-                      {plain(step.run_id, 8)}
-                    </button>
-                  )}
-                </td>
-                <td>{plain(step.message)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        headings={['step', 'state', 'took', 'attempt', 'run', 'message']}
+        rows={steps}
+        row={step => (
+          <tr key={step.step}>
+            <th scope="row">{plain(step.step, 100)}</th>
+            <td>
+              <Chip word={plain(step.status, 20)} />
+            </td>
+            <td>{duration(step, now)}</td>
+            <td>{step.attempt || ''}</td>
+            <td>
+              <RunLink id={step.run_id} />
+            </td>
+            <td>{plain(step.message)}</td>
+          </tr>
+        )}
+      />
     </section>
   );
 }

@@ -2,18 +2,20 @@
 
 import * as React from 'react';
 
-import { Act, AliasChips, useMoves, VersionButtons } from '../components/alias';
+import { Act } from '../components/act';
+import { AliasChips, useMoves, VersionButtons } from '../components/alias';
 import { Answered, Empty, useAnswer } from '../components/answer';
 import { Chip } from '../components/chip';
 import { failures, GateBadge, Report } from '../components/gate';
+import { RunLink } from '../components/link';
 import { usePlace } from '../components/place';
 import { Plot, Specification } from '../components/plot';
+import { Table } from '../components/table';
 import { Measured, measured, useModels, useReports, useVersions } from '../components/versions';
 import { GateReport, HistoryEntry, ListedVersion, RegisteredModel } from '../types';
 import { ago, number, plain, time } from '../words';
 import { PageProps } from '.';
 
-const N_ROWS = 50;
 const MOST_PLOTS = 6;
 
 export function ModelPage({ names }: PageProps): JSX.Element {
@@ -70,46 +72,29 @@ function Buttons({ model }: { readonly model: RegisteredModel }): JSX.Element {
   return (
     <div className="nbm-Buttons">
       {version !== '' && aliases[moves.alias] !== version && (
-        <Act word={`Promote ${newest} …`} what={`to ${alias}`} act={() => moves.promote(`${name}/${version}`)} />
+        <Act words={`Promote ${newest} …`} about={`to ${alias}`} act={() => moves.promote(`${name}/${version}`)} />
       )}
-      {isThere && <Act word={`Roll back ${alias} …`} what={name} act={() => moves.rollBack(name)} />}
+      {isThere && <Act words={`Roll back ${alias} …`} about={name} act={() => moves.rollBack(name)} />}
       {version !== '' && (
-        <Act word={`Validate ${newest} …`} what={name} act={() => moves.validate(`${name}/${version}`)} />
+        <Act words={`Validate ${newest} …`} about={name} act={() => moves.validate(`${name}/${version}`)} />
       )}
-      {isThere && <Act word={`Deploy ${alias} …`} what={name} act={() => moves.deploy(`${name}@${moves.alias}`)} />}
+      {isThere && <Act words={`Deploy ${alias} …`} about={name} act={() => moves.deploy(`${name}@${moves.alias}`)} />}
     </div>
   );
 }
 
 function Versions({ versions }: { readonly versions: readonly ListedVersion[] }): JSX.Element {
-  const [n, setN] = React.useState(N_ROWS);
   return (
-    <>
-      <div className="nbm-Table">
-        <table aria-label="Versions, the newest first">
-          <thead>
-            <tr>
-              {['version', 'aliases', 'gate', 'registered', 'run', 'steps'].map(name => (
-                <th key={name} scope="col" className="nbm-Short">
-                  {name}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {versions.slice(0, n).map(version => (
-              <VersionRow key={version.version} version={version} />
-            ))}
-          </tbody>
-        </table>
-      </div>
-      <More left={versions.length - n} more={() => setN(n + N_ROWS)} what="versions" />
-    </>
+    <Table
+      label="Versions, the newest first"
+      headings={['version', 'aliases', 'gate', 'registered', 'run', 'steps']}
+      rows={versions}
+      row={version => <VersionRow key={version.version} version={version} />}
+    />
   );
 }
 
 function VersionRow({ version }: { readonly version: ListedVersion }): JSX.Element {
-  const { actions, folder } = usePlace();
   const { run_id, registered_at } = version;
   return (
     <tr>
@@ -127,11 +112,7 @@ function VersionRow({ version }: { readonly version: ListedVersion }): JSX.Eleme
         {ago(registered_at)}
       </td>
       <td className="nbm-Short">
-        {run_id && (
-          <button className="nbm-Link" onClick={() => actions.openPage({ kind: 'run', names: [run_id] }, folder)}>
-            {plain(run_id, 8)}
-          </button>
-        )}
+        <RunLink id={run_id} />
       </td>
       <td className="nbm-Short">
         <VersionButtons version={version} />
@@ -240,32 +221,15 @@ function History({ name }: { readonly name: string }): JSX.Element {
 }
 
 function Entries({ entries }: { readonly entries: readonly HistoryEntry[] }): JSX.Element {
-  const [n, setN] = React.useState(N_ROWS);
-  if (entries.length === 0) {
-    return <p className="nbm-dim">Nothing was done with it through nbmlops yet.</p>;
-  }
-  return (
-    <>
-      <div className="nbm-Table">
-        <table aria-label="History, the newest first">
-          <thead>
-            <tr>
-              {['when', 'who', 'from', 'verb', 'version', 'outcome', 'what', 'reason'].map(heading => (
-                <th key={heading} scope="col" className="nbm-Short">
-                  {heading}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {entries.slice(0, n).map(entry => (
-              <EntryRow key={entry.event} entry={entry} />
-            ))}
-          </tbody>
-        </table>
-      </div>
-      <More left={entries.length - n} more={() => setN(n + N_ROWS)} what="events" />
-    </>
+  return entries.length === 0 ? (
+    <p className="nbm-dim">Nothing was done with it through nbmlops yet.</p>
+  ) : (
+    <Table
+      label="History, the newest first"
+      headings={['when', 'who', 'from', 'verb', 'version', 'outcome', 'what', 'reason']}
+      rows={entries}
+      row={entry => <EntryRow key={entry.event} entry={entry} />}
+    />
   );
 }
 
@@ -283,21 +247,5 @@ function EntryRow({ entry }: { readonly entry: HistoryEntry }): JSX.Element {
       <td>{plain(entry.what)}</td>
       <td>{plain(entry.reason)}</td>
     </tr>
-  );
-}
-
-interface MoreProps {
-  readonly left: number;
-  readonly what: string;
-  readonly more: () => void;
-}
-
-function More({ left, what, more }: MoreProps): JSX.Element {
-  return left > 0 ? (
-    <button className="jp-mod-styled" onClick={more}>
-      Show more of {number(left)} {what}
-    </button>
-  ) : (
-    <></>
   );
 }

@@ -7,6 +7,7 @@ import { Chip } from '../components/chip';
 import { usePlace } from '../components/place';
 import { Plot, Specification } from '../components/plot';
 import { Sparkline } from '../components/sparkline';
+import { Table } from '../components/table';
 import { LIMIT, ranked, verdict } from '../drift';
 import { ColumnDrift, DriftEntry } from '../types';
 import { moved, rounded, useReports, Verdict } from '../views/monitor';
@@ -15,7 +16,6 @@ import { PageProps } from '.';
 
 const MOST_BARS = 30;
 const MOST_CURVES = 6;
-const MOST_ROWS = 500;
 
 export function MonitorPage({ names: [name = ''] }: PageProps): JSX.Element {
   const { actions, folder } = usePlace();
@@ -128,25 +128,11 @@ interface ColumnsProps {
 
 function Columns({ columns, curves }: ColumnsProps): JSX.Element {
   return (
-    <div className="nbm-Table">
-      <table>
-        <thead>
-          <tr>
-            {HEADINGS.map(heading => (
-              <th key={heading} scope="col" className="nbm-Number">
-                {heading}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {columns.slice(0, MOST_ROWS).map(column => (
-            <Line key={column.name} column={column} lately={curves[column.name]} />
-          ))}
-        </tbody>
-      </table>
-      {columns.length > MOST_ROWS && <p className="nbm-dim">… {columns.length - MOST_ROWS} more</p>}
-    </div>
+    <Table
+      headings={HEADINGS}
+      rows={columns}
+      row={column => <Line key={column.name} column={column} lately={curves[column.name]} />}
+    />
   );
 }
 
@@ -161,13 +147,13 @@ function Line({ column, lately }: LineProps): JSX.Element {
     <tr>
       <th scope="row">{plain(name, 80)}</th>
       <td>{method || drifted ? <Verdict drifted={drifted} /> : <Chip word="not tested" tone="calm" />}</td>
-      <td className="nbm-Number">{number(rounded(statistic))}</td>
+      <td className="nbm-Short">{number(rounded(statistic))}</td>
       <td>{lately && <Sparkline values={lately} label={`effect on ${plain(name, 60)}, report by report`} />}</td>
-      <td className="nbm-Number">{number(rounded(p_value))}</td>
-      <td className="nbm-Number">{number(rounded(psi))}</td>
+      <td className="nbm-Short">{number(rounded(p_value))}</td>
+      <td className="nbm-Short">{number(rounded(psi))}</td>
       <td>{moved(column)}</td>
-      <td className="nbm-Number">{missing(column)}</td>
-      <td className="nbm-Number nbm-dim">{own(METHODS, method) ?? plain(method, 20)}</td>
+      <td className="nbm-Short">{missing(column)}</td>
+      <td className="nbm-Short nbm-dim">{own(METHODS, method) ?? plain(method, 20)}</td>
       <td className="nbm-dim">{plain(note)}</td>
     </tr>
   );

@@ -2,12 +2,12 @@
 
 import * as React from 'react';
 
+import { Act } from '../components/act';
 import { Answered, Empty, useAnswer } from '../components/answer';
 import { Chip } from '../components/chip';
 import { useNow } from '../components/clock';
 import { Graph } from '../components/graph';
 import {
-  Act,
   duration,
   JobButtons,
   Listed,
@@ -17,7 +17,9 @@ import {
   sorted,
   whenNext
 } from '../components/job';
+import { PageLink } from '../components/link';
 import { usePlace } from '../components/place';
+import { Table } from '../components/table';
 import { Job, JobStep, PipelineCard, PipelineNode, Upcoming } from '../types';
 import { ago, plain, time } from '../words';
 import { PageProps } from '.';
@@ -132,7 +134,7 @@ interface ChosenProps {
 }
 
 function Chosen({ step, attempts }: ChosenProps): JSX.Element {
-  const { actions, folder, isSeen } = usePlace();
+  const { isSeen } = usePlace();
   const now = useNow(isSeen && attempts.some(each => each.status === 'RUNNING'));
   return (
     <div className="nbm-Step" role="region" aria-label={`Step ${plain(step.name, 80)}`}>
@@ -147,14 +149,7 @@ function Chosen({ step, attempts }: ChosenProps): JSX.Element {
           <p>
             {plain(each.step, 100)} <Chip word={plain(each.status, 20)} /> {ago(each.began_at)}{' '}
             {duration(each, now) && `(${duration(each, now)})`} {each.attempt > 1 && `, attempt ${each.attempt}`}{' '}
-            {each.run_id && (
-              <button
-                className="nbm-Link"
-                onClick={() => actions.openPage({ kind: 'run', names: [each.run_id] }, folder)}
-              >
-                Its run
-              </button>
-            )}
+            {each.run_id && <PageLink kind="run" name={each.run_id} words="Its run" />}
           </p>
           {each.message && <pre className="nbm-Text">{plain(each.message, 2000)}</pre>}
         </div>
@@ -172,36 +167,20 @@ function Runs({ listed }: { readonly listed: Listed }): JSX.Element {
   return (
     <section aria-label="Recent runs">
       <h2>Recent runs</h2>
-      <div className="nbm-Table">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">job</th>
-              <th scope="col">state</th>
-              <th scope="col">began</th>
-              <th scope="col">took</th>
-              <th scope="col">message</th>
-            </tr>
-          </thead>
-          <tbody>
-            {listed.jobs.map(job => (
-              <RunLine key={job.job} job={job} now={now} />
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        headings={['job', 'state', 'began', 'took', 'message']}
+        rows={listed.jobs}
+        row={job => <RunLine key={job.job} job={job} now={now} />}
+      />
     </section>
   );
 }
 
 function RunLine({ job, now }: { readonly job: Job; readonly now: number }): JSX.Element {
-  const { actions, folder } = usePlace();
   return (
     <tr>
       <th scope="row">
-        <button className="nbm-Link" onClick={() => actions.openPage({ kind: 'job', names: [job.job] }, folder)}>
-          {plain(job.job, 8)}
-        </button>
+        <PageLink kind="job" name={job.job} words={job.job.slice(0, 8)} />
       </th>
       <td>
         <Chip word={plain(job.status, 20)} />

@@ -6,7 +6,8 @@ import { Answered, useAnswer } from '../components/answer';
 import { Card, Facts } from '../components/card';
 import { Chip } from '../components/chip';
 import { usePlace } from '../components/place';
-import { Plot, Specification } from '../components/plot';
+import { Plot } from '../components/plot';
+import { curves } from '../curves';
 import { Run } from '../types';
 import { ago, lasted, plain } from '../words';
 import { PageProps } from '.';
@@ -18,7 +19,7 @@ export function RunPage({ names }: PageProps): JSX.Element {
 
 function Shown({ run }: { readonly run: Run }): JSX.Element {
   const { actions } = usePlace();
-  const { curves, metrics, params, tags, changes, run_id, name, status, ...facts } = run;
+  const { curves: drawn, steps, metrics, params, tags, changes, run_id, name, status, ...facts } = run;
   return (
     <article>
       <h1>
@@ -41,8 +42,8 @@ function Shown({ run }: { readonly run: Run }): JSX.Element {
         </button>
       </div>
       <div className="nbm-Grid">
-        {Object.entries(curves).map(([metric, values]) => (
-          <Plot key={metric} label={`${plain(metric, 60)} over its steps`} specification={curve(metric, values)} />
+        {Object.keys(drawn).map(metric => (
+          <Plot key={metric} label={`${plain(metric, 60)} over its steps`} specification={curves(metric, [run])} />
         ))}
       </div>
       <Section title="Metrics" of={metrics} />
@@ -77,16 +78,4 @@ function Section({
       )}
     </>
   );
-}
-
-function curve(metric: string, values: Run['curves'][string]): Specification {
-  return {
-    title: plain(metric, 60),
-    data: { values: values.map((value, place) => ({ place, value: typeof value === 'number' ? value : null })) },
-    mark: { type: 'line', interpolate: 'monotone' },
-    encoding: {
-      x: { field: 'place', type: 'quantitative', title: 'values, in their order' },
-      y: { field: 'value', type: 'quantitative', title: null, scale: { zero: false } }
-    }
-  };
 }

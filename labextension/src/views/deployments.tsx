@@ -6,6 +6,7 @@ import { Answered, Empty, useAnswer } from '../components/answer';
 import { Chip } from '../components/chip';
 import { Rolling, Shares, Steps, Trouble } from '../components/endpoint';
 import { deploymentEvidence } from '../components/evidence';
+import { PageLink } from '../components/link';
 import { usePlace } from '../components/place';
 import { Figures } from '../components/traffic';
 import { Endpoint, RegisteredModel } from '../types';
@@ -33,14 +34,11 @@ function Listed({ endpoints }: { readonly endpoints: readonly Endpoint[] }): JSX
 }
 
 function Deployed({ endpoint }: { readonly endpoint: Endpoint }): JSX.Element {
-  const { actions, folder } = usePlace();
   const { name, model, version, follows, since, status, traffic } = endpoint;
   return (
     <>
       <div className="nbm-Row-line">
-        <button className="nbm-Link" onClick={() => actions.openPage({ kind: 'endpoint', names: [name] }, folder)}>
-          {plain(name, 100)}
-        </button>
+        <PageLink kind="endpoint" name={name} />
         <Chip word={plain(status, 20)} />
       </div>
       <div className="nbm-dim">

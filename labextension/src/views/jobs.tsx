@@ -5,6 +5,7 @@ import { PathExt } from '@jupyterlab/coreutils';
 import * as React from 'react';
 
 import { Arguments } from '../client';
+import { Act } from '../components/act';
 import { Answered, Empty, useAnswer } from '../components/answer';
 import { Chip, toneOf } from '../components/chip';
 import { useNow } from '../components/clock';
@@ -20,6 +21,7 @@ import {
   whenNext,
   whereabouts
 } from '../components/job';
+import { PageLink } from '../components/link';
 import { usePlace } from '../components/place';
 import { DeclaredPipeline, FiringRow, Job, Upcoming } from '../types';
 import { ago, plain, time } from '../words';
@@ -71,7 +73,7 @@ function Everything({ listed }: { readonly listed: Listed }): JSX.Element {
         <Section label="Waiting for an answer">
           {asked.map(step => (
             <li key={`${step.job} ${step.step}`} className="nbm-Job">
-              <Name kind="job" name={step.job} words={`${step.pipeline} / ${step.step}`} />
+              <PageLink kind="job" name={step.job} words={`${step.pipeline} / ${step.step}`} />
               <Question step={step} />
             </li>
           ))}
@@ -135,22 +137,6 @@ function Section({ label, isTold = false, children }: SectionProps): JSX.Element
   );
 }
 
-interface NameProps {
-  readonly kind: 'job' | 'pipeline';
-  readonly name: string;
-  readonly words: string;
-}
-
-/** A name that opens its page. */
-function Name({ kind, name, words }: NameProps): JSX.Element {
-  const { actions, folder } = usePlace();
-  return (
-    <button className="nbm-Link" title={plain(words)} onClick={() => actions.openPage({ kind, names: [name] }, folder)}>
-      {plain(words, 80)}
-    </button>
-  );
-}
-
 interface JobRowProps {
   readonly job: Job;
   readonly listed: Listed;
@@ -165,7 +151,7 @@ function JobRow({ job, listed, now }: JobRowProps): JSX.Element {
   return (
     <li className="nbm-Job">
       <div className="nbm-Row-line">
-        <Name kind="job" name={job.job} words={job.name} />
+        <PageLink kind="job" name={job.job} words={job.name} />
         <Chip word={plain(job.status, 20)} />
       </div>
       {where && <div className="nbm-dim">at {plain(where, 120)}</div>}
@@ -175,13 +161,7 @@ function JobRow({ job, listed, now }: JobRowProps): JSX.Element {
       <div className="nbm-Job-acts">
         <span className="nbm-dim">{isRunning ? `for ${took}` : `${ago(job.began_at)}${took && `, took ${took}`}`}</span>
         <JobButtons job={job} jobs={listed.jobs} steps={listed.steps} />
-        <Button
-          className="jp-mod-styled nbm-Act"
-          aria-label={`Logs (${plain(job.name, 60)})`}
-          onClick={() => actions.openPage({ kind: 'job', names: [job.job] }, folder)}
-        >
-          Logs
-        </Button>
+        <Act words="Logs" about={job.name} act={() => actions.openPage({ kind: 'job', names: [job.job] }, folder)} />
       </div>
     </li>
   );
@@ -192,7 +172,7 @@ function ScheduleRow({ row, now }: { readonly row: Upcoming; readonly now: numbe
   return (
     <li className="nbm-Job">
       <div className="nbm-Row-line">
-        {isNotebook ? <span>{plain(row.name, 80)}</span> : <Name kind="pipeline" name={row.name} words={row.name} />}
+        {isNotebook ? <span>{plain(row.name, 80)}</span> : <PageLink kind="pipeline" name={row.name} />}
         {(row.paused || row.problem) && <Chip word={row.problem ? 'broken' : 'paused'} />}
       </div>
       {row.schedule && (
@@ -217,7 +197,7 @@ function ByHandRow({ row }: { readonly row: DeclaredPipeline }): JSX.Element {
   return (
     <li className="nbm-Job">
       <div className="nbm-Row-line">
-        <Name kind="pipeline" name={row.name} words={row.name} />
+        <PageLink kind="pipeline" name={row.name} />
         {row.problem && <Chip word="broken" />}
       </div>
       {row.problem ? (
@@ -236,7 +216,7 @@ function FiredRow({ row }: { readonly row: FiringRow }): JSX.Element {
   return (
     <li className="nbm-Job">
       <div className="nbm-Row-line">
-        {row.job ? <Name kind="job" name={row.job} words={row.schedule} /> : <span>{plain(row.schedule, 80)}</span>}
+        {row.job ? <PageLink kind="job" name={row.job} words={row.schedule} /> : <span>{plain(row.schedule, 80)}</span>}
         <Chip word={plain(row.state, 20)} />
       </div>
       <div className="nbm-dim">

@@ -6,6 +6,7 @@ import * as React from 'react';
 import { AliasChips, VersionButtons } from '../components/alias';
 import { Answered, Empty } from '../components/answer';
 import { failures, GateBadge } from '../components/gate';
+import { PageLink } from '../components/link';
 import { usePlace } from '../components/place';
 import { foremost, useModels, useVersions } from '../components/versions';
 import { ListedVersion, RegisteredModel } from '../types';
@@ -81,9 +82,7 @@ function Model({ model, isOpenAtFirst }: ModelProps): JSX.Element {
         <Button minimal aria-expanded={isOpen} aria-label={`Versions of ${name}`} onClick={() => setOpen(!isOpen)}>
           <Caret.react tag="span" width="16px" />
         </Button>
-        <button className="nbm-Link" onClick={open} title={name}>
-          {name}
-        </button>
+        <PageLink kind="model" name={model.name} />
         {!isOpen && <AliasChips aliases={pointed(model.aliases)} />}
       </div>
       {isOpen && <Versions model={model} openPage={open} />}

@@ -4,6 +4,7 @@ import * as React from 'react';
 
 import { Answer, Answered, Empty, Problem, useAnswer } from '../components/answer';
 import { Chip } from '../components/chip';
+import { PageLink } from '../components/link';
 import { usePlace } from '../components/place';
 import { Sparkline } from '../components/sparkline';
 import { nUntested, ranked, verdict, worstFirst } from '../drift';
@@ -65,7 +66,6 @@ interface RowProps {
 }
 
 function Row({ report, again }: RowProps): JSX.Element {
-  const { actions, folder } = usePlace();
   const { current: name, drifted, columns, reference, at } = report;
   const shown = ranked(columns)
     .filter(column => column.drifted)
@@ -73,9 +73,7 @@ function Row({ report, again }: RowProps): JSX.Element {
   return (
     <>
       <div className="nbm-Row-line">
-        <button className="nbm-Link" onClick={() => actions.openPage({ kind: 'monitor', names: [name] }, folder)}>
-          {plain(name, 100)}
-        </button>
+        <PageLink kind="monitor" name={name} />
         <Verdict drifted={drifted} />
       </div>
       <div className="nbm-dim">

@@ -6,6 +6,7 @@ import * as React from 'react';
 
 import { Empty, Problem, Loading, useAnswer } from '../components/answer';
 import { Chip } from '../components/chip';
+import { PageLink } from '../components/link';
 import { WindowedList } from '../components/list';
 import { usePagedRuns } from '../components/paged';
 import { usePlace } from '../components/place';
@@ -40,7 +41,6 @@ export function RunsView(): JSX.Element {
         isBest={run.run_id === best}
         isChosen={chosen.has(run.run_id)}
         choose={() => choose(run)}
-        open={() => actions.openPage({ kind: 'run', names: [run.run_id] }, folder)}
       />
     ) : (
       <Loading />
@@ -106,10 +106,9 @@ interface RunRowProps {
   readonly isBest: boolean;
   readonly isChosen: boolean;
   readonly choose: () => void;
-  readonly open: () => void;
 }
 
-function RunRow({ run, metric, isBest, isChosen, choose, open }: RunRowProps): JSX.Element {
+function RunRow({ run, metric, isBest, isChosen, choose }: RunRowProps): JSX.Element {
   const name = plain(run.name, 80);
   const value = metric in run.metrics ? run.metrics[metric] : undefined;
   return (
@@ -117,9 +116,7 @@ function RunRow({ run, metric, isBest, isChosen, choose, open }: RunRowProps): J
       <input type="checkbox" aria-label={`Choose ${name}`} checked={isChosen} onChange={choose} />
       <div className="nbm-Row-body">
         <div className="nbm-Row-line">
-          <button className="nbm-Link" onClick={open}>
-            {name}
-          </button>
+          <PageLink kind="run" name={run.run_id} words={run.name} />
           {isBest && <Chip word="best" tone="best" />}
           <Chip word={run.status} />
         </div>

@@ -244,11 +244,16 @@ def _opened(executor: str | Executor) -> Iterator[Executor]:
         place.close()
 
 
+def _told(name: str, error: NbmlopsError) -> str:
+    """Word a step's error, which may name its step already."""
+    return f"Step {name}: {error.message.removeprefix(f'Step {name}: ')}"
+
+
 def _first(errors: Mapping[str, NbmlopsError], run: PipelineRun) -> NbmlopsError:
     """Give the error that a run ends with: the first, told with its step."""
     (name, error), *others = errors.items()
     also = f" ({len(others)} more failed)" if others else ""
-    error.message = f"Step {name}: {error.message.removeprefix(f'Step {name}: ')}{also}"
+    error.message = f"{_told(name, error)}{also}"
     error.args = (error.message,)
     error.report = run  # type: ignore[attr-defined]
     return error
@@ -309,7 +314,7 @@ class Driver:
         finally:
             seconds = round(time.monotonic() - started, 3)
             name, error = next(iter(self.errors.items()), ("", None))
-            message, code = (f"Step {name}: {error.message}", error.exit_code) if error else ("", None)
+            message, code = (_told(name, error), error.exit_code) if error else ("", None)
             ended = replace(self.job, status=status, duration_s=seconds, message=message, exit_code=code)
             jobs.put(self.project, ended)
         steps = tuple(self.rows[each.name] for each in self.planning.instances)

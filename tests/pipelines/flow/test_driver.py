@@ -349,8 +349,10 @@ def test_a_step_that_hangs_or_dies_is_told_so(declare: Declare, run: Run, body: 
 def test_a_result_that_is_missing_at_the_run_fails_the_step_that_reads_it(declare: Declare, run: Run) -> None:
     steps = CHAIN.replace("${extract.n}", "${extract.m}")
     functions = CHAIN_PY.replace('return {"n": rows * 2}', "return dict(n=3)")
-    error, report = failed(run, declare(steps, functions), UsageError)
+    project = declare(steps, functions)
+    error, report = failed(run, project, UsageError)
     assert error.message == "Step train: extract has no 'm'."
+    assert [job.message for job in jobs.newest(project)] == [error.message]
     assert statuses(report) == {"extract": "FINISHED", "train": "FAILED"}
 
 
