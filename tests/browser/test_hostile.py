@@ -317,6 +317,10 @@ def test_completion_offers_hostile_names_as_text(page: Page) -> None:
 
 
 # ---------------------------------------------------------------- after a reload
+SAVE = """async () => {
+    const { shell } = window.jupyterapp;
+    for (const each of shell.widgets('main')) await each.context?.save();
+}"""
 KEPT = """async () => {
     const kept = await window.jupyterapp.serviceManager.workspaces.fetch('default');
     return JSON.stringify(kept).includes('nbmlops-pages');
@@ -327,6 +331,7 @@ def test_pages_are_restored_as_text(page: Page) -> None:
     execute(page, "nbmlops:page", kind="endpoint", names=[text("endpoint", 0)], folder=FOLDER)
     check(page, PAGE, SERVED)
     page.wait_for_function(KEPT, timeout=20_000)
+    page.evaluate(SAVE)  # of what is not saved the browser would ask
     page.reload()
     page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)", timeout=60_000)
     page.evaluate(RECORD)
