@@ -1,14 +1,15 @@
-"""Run the benches: ours beside a peer, turn by turn in one run, as a Markdown table.
+"""Run the benches: ours beside a peer, turn by turn in one run, as a Markdown table for each file of them.
 
-``--write`` puts the table into docs/benchmarks.md; other words choose benches whose name has one of them: of a table
-that was measured on the same day only their rows are written anew.
-A file of benches has a tuple ``BENCHES``; name its module below.
+``--write`` puts the tables into docs/benchmarks.md, each with its day and machine; other words name the files to run.
+A file of benches has a tuple ``BENCHES``; name its module below, and a place for its table on the page.
 """
 
+import itertools
 import os
 import platform
 import sys
 import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -44,7 +45,6 @@ MODULES = (
     sidebar,
 )
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 HEAD = [
     "| what | unit | ours: median (least to most) | peer | peer: median (least to most) | ours ÷ peer | promise |",
     "|---|---|---|---|---|---|---|",
@@ -52,40 +52,47 @@ HEAD = [
 
 
 def main(words: list[str]) -> None:
-    """Measure what was chosen, print the table, and write it where asked."""
+    """Measure what was chosen, print the tables, and write them where asked, each as soon as it is there."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a source that changed is compiled once, not at each start
-    wanted = [word for word in words if not word.startswith("-")]
-    every = [bench for module in MODULES for bench in module.BENCHES]
-    chosen = [bench for bench in every if not wanted or any(word in bench.name for word in wanted)]
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    old, _, after = rest.partition(END)
-    if "--write" in words and wanted and old.strip().splitlines()[0] != setting():
-        sys.exit("The page's table is of another day, or of other versions: measure all of it, without words.")
-    print("\n".join([setting(), "", *HEAD]))
-    found = {bench.name: measured(bench) for bench in chosen}
-    if "--write" in words:
-        kept = [row for bench in every for row in found.get(bench.name, rows_of(bench, old))]
-        report = "\n".join([setting(), "", *HEAD, *kept])
-        PAGE.write_text(f"{before}{BEGIN}\n{report}\n{END}{after}", encoding="utf-8")
-    if failed := [name for name, rows in found.items() if not rows]:
-        sys.exit(f"Not measured, for they failed: {'; '.join(failed)}")
+    files = {module.__name__: module for module in MODULES}
+    wanted = [word for word in words if not word.startswith("-")] or [*files]
+    if unknown := set(wanted) - files.keys():
+        sys.exit(f"There are no benches {', '.join(unknown)}. There are: {', '.join(files)}")
+    failed = 0
+    for name in wanted:
+        found = {bench.name: measured(bench) for bench in files[name].BENCHES}
+        failed += sum(not rows for rows in found.values())
+        section = told(str(files[name].__doc__), itertools.chain.from_iterable(found.values()))
+        print(section, flush=True)
+        if "--write" in words:
+            write(name, section)
+    if failed:
+        sys.exit(f"{failed} of the benches failed, and have no rows.")
 
 
-def rows_of(bench: Bench, table: str) -> list[str]:
-    """Give the rows of a bench out of the page's table."""
-    return [row for row in table.splitlines() if row.startswith(f"| {bench.name} |")]
+def told(title: str, rows: Iterable[str]) -> str:
+    """Word a table under what it is about, and when and where it was measured."""
+    return "\n".join([f"### {title.splitlines()[0]}", "", setting(), "", *HEAD, *rows, ""])
+
+
+def write(name: str, section: str) -> None:
+    """Put a table in the place of the one before."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(f"<!-- bench {name} -->\n")
+    _, end, after = rest.partition("<!-- ")
+    if not begin:
+        sys.exit(f"{PAGE} has no place for it: a line <!-- bench {name} -->")
+    PAGE.write_text(f"{before}{begin}{section}\n{end}{after}", encoding="utf-8")
 
 
 def measured(bench: Bench) -> list[str]:
-    """Print a bench's rows and give them; none of one that failed, after which the others go on."""
+    """Give a bench's rows, telling on stderr that it is under way; none where it failed: the others go on."""
     print(f"{bench.name}: {bench.turns} turns ...", file=sys.stderr, flush=True)
     try:
-        found = [*rows(bench, measure(bench))]
+        return [*rows(bench, measure(bench))]
     except Exception:  # noqa: BLE001  # half an hour of the others' figures would be lost with it
         traceback.print_exc()
         return []
-    print("\n".join(found), flush=True)
-    return found
 
 
 def setting() -> str:
