@@ -235,6 +235,7 @@ def open_each(page: Page, kind: str) -> Locator:
     else:
         open_page(page, kind, "retrain" if kind == "pipeline" else "delays")
     expect(main_page(page).get_by_role("heading", level=1)).to_be_visible()
+    expect(main_page(page).get_by_role("status", name="Loading")).to_have_count(0)
     for plot in main_page(page).locator(".nbm-Plot").all():
         expect(plot.locator("svg").first).to_be_visible()
     return main_page(page)

@@ -4,7 +4,7 @@ import * as React from 'react';
 
 import { Act } from '../components/act';
 import { AliasChips, useMoves, VersionButtons } from '../components/alias';
-import { Answered, Empty, useAnswer } from '../components/answer';
+import { Answered, Empty, Loading, useAnswer } from '../components/answer';
 import { Chip } from '../components/chip';
 import { failures, GateBadge, Report } from '../components/gate';
 import { RunLink } from '../components/link';
@@ -158,7 +158,7 @@ function Judged({ name, versions }: JudgedProps): JSX.Element {
 
 function Newest({ reports, gate }: { readonly reports: readonly GateReport[]; readonly gate: string }): JSX.Element {
   const report = reports.find(each => each.gate === gate);
-  return report ? <Report report={report} /> : <></>;
+  return report ? <Report report={report} /> : <Loading />;
 }
 
 /** Find the version that was judged last. Pure. */
