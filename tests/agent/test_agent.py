@@ -27,6 +27,7 @@ from nbmlops.ledger.steps import Steps
 from nbmlops.pipelines import jobs
 from nbmlops.project import STATE, Project
 from tests.agent.stage import HOURLY, Hands, Stage
+from tests.faults.death import is_alive
 
 
 # ------------------------------------------------------------------- what it starts
@@ -350,7 +351,7 @@ def test_an_agent_whose_project_is_gone_ends_by_itself(wanted: Path) -> None:
     pid = agent_verb(Project(wanted)).pid
     assert pid
     (wanted / "nbmlops.toml").unlink()
-    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not is_alive(pid))
     (wanted / "nbmlops.toml").write_text("")
 
 

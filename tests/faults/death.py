@@ -19,6 +19,13 @@ import psutil
 FAMILY = "FAULTS_FAMILY"  # variable by which a child and all that it started, however far away, are known
 
 
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs: one that waits for its parent to take note of its end does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 @dataclass
 class Killing:
     """Kills children with SIGKILL; draws the moments from one seed."""

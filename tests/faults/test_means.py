@@ -10,10 +10,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.faults.death import Killing
+from tests.faults.death import Killing, is_alive
 from tests.faults.proxy import Proxy
 
 SEARCH = "/api/2.0/mlflow/experiments/search"
@@ -217,12 +216,6 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], 
 print(child.pid)
 time.sleep(60)
 """
-
-
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 @pytest.mark.parametrize("family", [False, True])

@@ -17,6 +17,7 @@ from nbmlops.ledger.database import Ledger
 from nbmlops.pipelines import jobs
 from nbmlops.pipelines.warm import client, place
 from nbmlops.project import Project
+from tests.faults.death import is_alive
 
 from .conftest import WriteNotebook
 from .test_endings import MARK, eventually, mark, marked, notebook_of
@@ -400,7 +401,7 @@ def test_a_server_is_left_for_the_next_command_and_ends_when_a_module_has_change
     module.write_text("one = 2  # changed")
     done = command(surroundings, "run", "no.ipynb", CI="")
     assert f"cold: {module} has changed" in done.stderr
-    assert eventually(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, 5)
+    assert eventually(lambda: not is_alive(server.pid), 5)
     assert eventually(lambda: (successor := server_in(surroundings)) and successor.pid != server.pid, 10)
     successor = server_in(surroundings)
     assert successor is not None

@@ -21,6 +21,7 @@ from nbmlops.errors import UsageError
 from nbmlops.pipelines.executors import Executor, StepEnd, StepSpec, named
 from nbmlops.pipelines.executors.borrowed import Borrowed
 from nbmlops.pipelines.executors.local import Local
+from tests.faults.death import is_alive
 
 WAIT_S = 60
 
@@ -74,10 +75,6 @@ def wait_for(path: Path, future: "Future[StepEnd]") -> str:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return path.read_text().strip()
-
-
-def has_ended(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def wait_until(fact: Callable[[], bool], within_s: float = 15.0) -> None:
@@ -157,7 +154,7 @@ def test_what_a_step_leaves_behind_ends_with_it(executor: Executor, tmp_path: Pa
         "print(child.pid)"
     )
     pid = int(end(executor, python(source, tmp_path)).stdout)
-    wait_until(lambda: has_ended(pid))
+    wait_until(lambda: not is_alive(pid))
 
 
 @pytest.mark.parametrize("command", [("no-such-command",), ("python", "-c", "pass")])
@@ -212,7 +209,7 @@ def test_closing_ends_what_runs_and_what_waits_is_lost(local: Local, tmp_path: P
     pids = [int(wait_for(tmp_path / f"pid{n}", futures[n])) for n in range(2)]
     local.close()
     local.close()
-    assert all(has_ended(pid) for pid in pids)
+    assert all(not is_alive(pid) for pid in pids)
     assert [future.result().code for future in futures[:2]] == [-signal.SIGTERM] * 2
     with pytest.raises(Exception, match="executor was closed"):
         futures[2].result()
@@ -224,7 +221,7 @@ def test_a_step_that_does_not_heed_its_end_is_killed(local: Local, tmp_path: Pat
     future = local.submit(python(source, tmp_path, str(tmp_path / "pid")))
     pid = int(wait_for(tmp_path / "pid", future))
     local.close()
-    assert has_ended(pid)
+    assert not is_alive(pid)
     assert future.result().code == -signal.SIGKILL
 
 
@@ -234,7 +231,7 @@ def test_a_launcher_that_is_killed_takes_its_steps_along_and_they_are_lost(local
     local._process.kill()
     with pytest.raises(Exception, match="its process has died"):
         future.result(WAIT_S)
-    wait_until(lambda: has_ended(pid))
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_the_steps_of_a_process_that_is_killed_end_and_leave_no_file(tmp_path: Path) -> None:
@@ -255,7 +252,7 @@ def test_the_steps_of_a_process_that_is_killed_end_and_leave_no_file(tmp_path: P
     driver.kill()
     driver.wait()
     pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: has_ended(pid) and not list(temporary.iterdir()))
+    wait_until(lambda: not is_alive(pid) and not list(temporary.iterdir()))
 
 
 # ------------------------------------------------------------------------------- names
