@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from nbmlops.agent.waiting import NOTHING, Rejected, Unsent
+from nbmlops.errors import StoreError
 from nbmlops.registry.versions import HistoryEntry
 from nbmlops.tracking.runs import Run
 from nbmlops.validation.gates import Check as GateCheck
@@ -246,9 +247,22 @@ class VersionCard(Result):
 
 
 def newest_reports(records: Iterable[Mapping[str, Any]]) -> tuple[GateReport, ...]:
-    """Read gate reports as the ledger keeps them, newest first: the newest of each gate, those that failed first."""
+    """Read gate reports as the ledger keeps them, newest first: the newest of each gate, those that failed first.
+
+    Raises
+    ------
+    StoreError
+        One has another form than this installation writes.
+    """
     newest = {record["gate"]: record for record in reversed([*records])}
-    return tuple(sorted(map(_report, newest.values()), key=lambda report: (report.passed, report.gate)))
+    try:
+        reports = [_report(record) for record in newest.values()]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise StoreError(
+            f"The ledger holds a gate report of another form than this installation writes: {exc}.",
+            "Upgrade this installation (pip install --upgrade nbmlops); see whether the ledger was changed: verify",
+        ) from exc
+    return tuple(sorted(reports, key=lambda report: (report.passed, report.gate)))
 
 
 def _report(record: Mapping[str, Any]) -> GateReport:

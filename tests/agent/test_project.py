@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,16 @@ import pytest
 import sqlalchemy as sa
 from sklearn.linear_model import LogisticRegression
 
-from nbmlops.agent.cards import Diagnosis, disk_check
+from nbmlops.agent.cards import Diagnosis, disk_check, newest_reports
 from nbmlops.agent.verbs import doctor
-from nbmlops.errors import NbmlopsError, NotFoundError
+from nbmlops.errors import NbmlopsError, NotFoundError, StoreError
 from nbmlops.ledger.database import Ledger
 from nbmlops.ledger.endpoints import Endpoints, Variant, Wanted
 from nbmlops.project import Project
 from nbmlops.serving import processes
 from nbmlops.surfaces.python import Operations
 from nbmlops.tracking.mlflow import Tracking
+from nbmlops.validation.gates import Check, GateReport
 
 NOBODY = "postgresql://127.0.0.1:1/runs"
 GATE = '[project]\nname = "flights"\n[gates.default]\ntarget = "late"\nmetrics.roc_auc = { min = 0.6 }\n'
@@ -332,6 +334,21 @@ def test_show_names_the_nearest_of_all_names(shop: Operations, endpoint: Any, na
     with pytest.raises(NotFoundError) as missing:
         shop.show(name)
     assert hint in missing.value.hint
+
+
+CHECK = Check("roc_auc", "min", 0.9, 0.7, champion=None, lower=None, upper=None, n=600, status="pass")
+REPORT = asdict(GateReport(True, "delays", "1", "digest", "default", "holdout", champion="", n=600, checks=(CHECK,)))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"checks": [asdict(CHECK) | {"value": "much"}]}, {"checks": [{}]}, {"checks": 7}, {"unheard": 1}],
+)
+def test_a_gate_report_of_another_form_is_told_as_such(changed: dict[str, Any]) -> None:
+    assert newest_reports([REPORT])[0].checks[0].value == 0.9
+    with pytest.raises(StoreError, match="a gate report of another form") as told:
+        newest_reports([REPORT | changed])
+    assert "verify" in told.value.hint
 
 
 def test_a_server_that_no_endpoint_owns_is_stopped(shop: Operations, endpoint: Any) -> None:
