@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Begun:
-    """A run that MLflow and the ledger know, and where its output notebook will appear."""
+    """A run that MLflow knows, its job, and where its output notebook will appear."""
 
     tracking: Tracking
     run: record.Begun
@@ -121,7 +121,7 @@ def execute(project: Project, plan: Plan) -> Outcome:
         worker.beat = functools.partial(jobs.renew, project, begun.job)
         pages = always.enter_context(Pages())
         with masking(hidden + contract.secret_values(plan.effective)):
-            broken = _heard(plan, _job(project, plan, begun, prepared), trace, worker)
+            broken = _heard(begun, plan, _job(project, plan, begun, prepared), trace, worker)
         always.enter_context(undisturbed())
         ending = endings.judged(trace.record, prepared, trace.end, worker, plan, output, broken)
         ending = _finish(project, begun, plan, trace, ending, worker, pages)
@@ -157,8 +157,7 @@ def _begin(project: Project, plan: Plan, output: Path, folder: Path) -> Begun:
     tracking = project.open(Tracking)
     moment = facts.begin(plan.notebook.parent)
     run = record.begin(tracking, plan.notebook.stem, plan.shown(), _tags(project, plan))
-    job = jobs.begin(
-        project,
+    job = jobs.beginning(
         job=plan.job,
         name=plan.notebook.stem,
         run_id=run.run_id,
@@ -171,9 +170,13 @@ def _begin(project: Project, plan: Plan, output: Path, folder: Path) -> Begun:
     return Begun(tracking, run, job, output, folder, moment)
 
 
-def _heard(plan: Plan, job: dict[str, Any], trace: Trace, worker: Worker) -> BaseException | None:
-    """Have the cells run, and hear of them; give what broke that off from our side."""
+def _heard(begun: Begun, plan: Plan, job: dict[str, Any], trace: Trace, worker: Worker) -> BaseException | None:
+    """Have the cells run, and hear of them; give what broke that off from our side.
+
+    From here on others know the job, and may have us told to end.
+    """
     try:
+        jobs.put(trace.project, begun.job)
         if plan.resumed.snapshot:  # it may be gone on from there once more
             shutil.copyfile(job["snapshot"]["path"], job["snapshot"]["keep"])
         for event in plan.resumed.events:  # of the cells that need not run again

@@ -77,11 +77,9 @@ def new_id() -> str:
     return os.environ.pop(ID, "") or uuid.uuid4().hex[:12]
 
 
-def begin(project: Project, **known: Any) -> Job:
-    """Keep a job that begins now, in this process."""
-    job = Job(status=RUNNING, began_at=datetime.now(UTC), duration_s=0.0, owner=owner_tags(), **known)
-    put(project, job)
-    return job
+def beginning(**known: Any) -> Job:
+    """Give a job that begins now, in this process; whoever keeps it from then on must keep its end, too."""
+    return Job(status=RUNNING, began_at=datetime.now(UTC), duration_s=0.0, owner=owner_tags(), **known)
 
 
 def put(project: Project, job: Job) -> None:

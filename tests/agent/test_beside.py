@@ -25,7 +25,7 @@ def begin(stage: Stage, more: str = "") -> None:
     """Have the pipeline heeded, and running by hand."""
     stage.declare(PIPELINE.format(more))
     stage.look()
-    jobs.begin(stage.project, job=BY_HAND, name="nightly")
+    jobs.put(stage.project, jobs.beginning(job=BY_HAND, name="nightly"))
 
 
 def end(stage: Stage) -> None:
@@ -82,6 +82,6 @@ def test_a_run_that_loses_the_race_against_a_person_has_not_failed(stage: Stage,
 def test_a_notebook_runs_beside_one_of_its_name(stage: Stage) -> None:
     stage.declare('[schedules.hourly]\nnotebook = "a.ipynb"\nschedule = "0 * * * *"\n')
     stage.look()
-    jobs.begin(stage.project, job=BY_HAND, name="a", notebook="a.ipynb")
+    jobs.put(stage.project, jobs.beginning(job=BY_HAND, name="a", notebook="a.ipynb"))
     stage.look(hours=1)
     stage.wait_for(FINISHED)

@@ -108,7 +108,8 @@ def test_an_alias_that_moves_starts_a_run(stage: Stage) -> None:
 
 
 def ended(project: Project, name: str, status: str) -> None:
-    job = jobs.begin(project, job=jobs.new_id(), name=name)
+    job = jobs.beginning(job=jobs.new_id(), name=name)
+    jobs.put(project, job)
     jobs.put(project, jobs.Job(**{**vars(job), "status": status}))
 
 

@@ -60,7 +60,8 @@ WAITING = """\
 from dataclasses import replace
 from nbmlops.ledger.steps import Steps
 from nbmlops.pipelines import jobs
-asked = jobs.begin(ops.project, job="c" * 12, name="<b>deliver</b>", given={}, steps=("ask <i>Ann</i>",))
+asked = jobs.beginning(job="c" * 12, name="<b>deliver</b>", given={}, steps=("ask <i>Ann</i>",))
+jobs.put(ops.project, asked)
 jobs.put(ops.project, replace(asked, status="WAITING"))
 ops.project.open(Steps).claim("<b>deliver</b>", "ask <i>Ann</i>", job="c" * 12, key="k", status="WAITING")
 """

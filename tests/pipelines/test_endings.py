@@ -249,6 +249,35 @@ def test_a_runner_that_is_told_to_end_tells_it_everywhere(
     assert not (notebook.parent / "after").exists()
 
 
+TOLD_TO_END_AS_IT_BEGINS = """
+import os, signal, sys
+from nbmlops.pipelines import jobs
+from nbmlops.surfaces.cli import main
+put = jobs.put
+def told_to_end(project, job):
+    put(project, job)
+    if job.status == "RUNNING":
+        os.kill(os.getpid(), signal.SIGTERM)
+jobs.put = told_to_end
+sys.exit(main(["run", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("what", ["it.ipynb", "nightly"])
+def test_a_job_that_is_told_to_end_as_soon_as_it_is_known_has_its_end(
+    project: Project, write_notebook: WriteNotebook, what: str
+) -> None:
+    notebook = write_notebook("it.ipynb", "open('after', 'w')")
+    with (project.root / "nbmlops.toml").open("a") as file:
+        file.write(f"[[pipelines.nightly.steps]]\nname = 'it'\nnotebook = '{notebook.relative_to(project.root)}'\n")
+    words = [sys.executable, "-P", "-c", TOLD_TO_END_AS_IT_BEGINS, str(notebook) if what == "it.ipynb" else what]
+    environment = {**os.environ, "NBMLOPS_WARM": "off"}
+    done = subprocess.run(words, cwd=project.root, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143, done.stderr
+    assert [job.status for job in jobs.newest(project)] == ["KILLED"]
+    assert not (notebook.parent / "after").exists()
+
+
 def test_a_runner_that_is_killed_leaves_a_readable_part_and_the_earlier_output(
     project: Project, write_notebook: WriteNotebook, mark: str
 ) -> None:

@@ -117,10 +117,12 @@ def _live(project: Project) -> None:
         tracking.client.log_text(run_id, "# %% [1] ok\nauc = 0.7\n", "nbmlops/source.py")
         if name != "open":
             tracking.client.set_terminated(run_id)
-    job = jobs.begin(project, job="a" * 12, name="train", notebook="train.ipynb", given={"month": 4})
+    job = jobs.beginning(job="a" * 12, name="train", notebook="train.ipynb", given={"month": 4})
+    jobs.put(project, job)
     jobs.put(project, replace(job, status="FAILED", cell="cell 2", message="ValueError: no flights"))
-    jobs.begin(project, job="b" * 12, name="train", notebook="train.ipynb", given={"month": 5})
-    asked = jobs.begin(project, job="c" * 12, name="retrain", given={})
+    jobs.put(project, jobs.beginning(job="b" * 12, name="train", notebook="train.ipynb", given={"month": 5}))
+    asked = jobs.beginning(job="c" * 12, name="retrain", given={})
+    jobs.put(project, asked)
     jobs.put(project, replace(asked, status="WAITING"))
     project.open(Steps).claim("retrain", "look", job="c" * 12, key="k", status="WAITING")
     log = Log(

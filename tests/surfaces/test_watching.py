@@ -32,7 +32,7 @@ def running(tmp_path: Path) -> Iterator[Project]:
     (tmp_path / "nbmlops.toml").write_text('[project]\nname = "flights"\n')
     project = Project(tmp_path)
     with closing(project.open(Ledger)):
-        jobs.begin(project, job="a" * 12, name="train", notebook="train.ipynb")
+        jobs.put(project, jobs.beginning(job="a" * 12, name="train", notebook="train.ipynb"))
         yield project
 
 

@@ -109,16 +109,13 @@ def run_pipeline(
     if dry_run:
         steps = tuple(StepRun(each.name, each.verdict, each.reason, runs.PLANNED) for each in plan)
         return PipelineRun(name, "", runs.PLANNED, 0.0, due, shown, steps)
-    _refuse_while_it_runs(project, name, selection)
     given = {"due": due.isoformat(), "parameters": contract.shown(parameters or {}), "selection": plain(selection)}
     before = resumed.job if resumed else ""
     to_run = [each.name for each in plan if each.verdict == "run"]
-    begun = jobs.begin(project, job=job, name=name, parameters=shown, given=given, resumed=before, steps=to_run)
-    if resumed and resumed.status == runs.WAITING:
-        jobs.put(project, replace(resumed, status=CONTINUED, message=f"It goes on as job {job}."))
-    with _opened(executor) as place:
-        driver = Driver(project, planning, begun, place, is_fresh)
-        run = driver.run(due, shown)
+    begun = jobs.beginning(job=job, name=name, parameters=shown, given=given, resumed=before, steps=to_run)
+    _refuse_while_it_runs(project, name, selection)
+    driver = Driver(project, planning, begun, is_fresh, resumed)
+    run = driver.run(executor, due, shown)
     if driver.errors:
         raise _first(driver.errors, run)
     return run
@@ -279,8 +276,9 @@ class Driver:
     project: Project
     planning: Planning
     job: jobs.Job
-    executor: Executor
     is_fresh: bool = False
+    resumed: jobs.Job | None = None
+    executor: Executor = field(init=False)
     errors: dict[str, NbmlopsError] = field(default_factory=dict)
     settled: dict[str, PlannedStep] = field(default_factory=dict)
     rows: dict[str, StepRun] = field(default_factory=dict)
@@ -298,27 +296,42 @@ class Driver:
         self.environment = {**_environment(self.project), **({OFF: "off"} if self.is_fresh else {})}
         self.beat = time.monotonic() + BEAT_S
 
-    def run(self, due: datetime, shown: Mapping[str, Any]) -> PipelineRun:
-        """Run until nothing is left; the job has its end then, whatever it is."""
+    def run(self, executor: str | Executor, due: datetime, shown: Mapping[str, Any]) -> PipelineRun:
+        """Run until nothing is left; once others know the job it has its end, whatever that is."""
         started = time.monotonic()
-        status = runs.KILLED
+        ended = replace(self.job, status=runs.KILLED)
+        try:
+            self.keep()
+            with _opened(executor) as self.executor:
+                self.work()
+            message, code = next(((_told(*each), each[1].exit_code) for each in self.errors.items()), ("", None))
+            ended = replace(self.job, status=self.status, message=message, exit_code=code)
+        except NbmlopsError as exc:
+            ended = replace(self.job, status=runs.FAILED, message=exc.message, exit_code=exc.exit_code)
+            raise
+        finally:
+            seconds = round(time.monotonic() - started, 3)
+            jobs.put(self.project, replace(ended, duration_s=seconds))
+        steps = tuple(self.rows[each.name] for each in self.planning.instances)
+        return PipelineRun(self.planning.pipeline.name, self.job.job, ended.status, seconds, due, shown, steps)
+
+    def keep(self) -> None:
+        """Keep the job, and that the one it goes on from waits no more."""
+        jobs.put(self.project, self.job)
+        if self.resumed and self.resumed.status == runs.WAITING:
+            message = f"It goes on as job {self.job.job}."
+            jobs.put(self.project, replace(self.resumed, status=CONTINUED, message=message))
+
+    def work(self) -> None:
+        """Run steps until nothing is left of them."""
         try:
             self.advance()
             while self.running or self.later:
                 self.listen()
                 self.advance()
-            status = self.status
         except BaseException:
             self.abandon()
             raise
-        finally:
-            seconds = round(time.monotonic() - started, 3)
-            name, error = next(iter(self.errors.items()), ("", None))
-            message, code = (_told(name, error), error.exit_code) if error else ("", None)
-            ended = replace(self.job, status=status, duration_s=seconds, message=message, exit_code=code)
-            jobs.put(self.project, ended)
-        steps = tuple(self.rows[each.name] for each in self.planning.instances)
-        return PipelineRun(self.planning.pipeline.name, self.job.job, status, seconds, due, shown, steps)
 
     @property
     def status(self) -> str:

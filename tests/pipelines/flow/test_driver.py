@@ -622,6 +622,15 @@ def test_a_driver_that_is_told_to_end_ends_its_steps_and_says_so(declare: Declar
     assert [row["status"] for row in project.open(Steps).of_job(job.job)] == ["FINISHED", "KILLED"]
 
 
+def test_a_job_whose_steps_have_no_place_to_run_ends_with_the_reason(declare: Declare) -> None:
+    project = declare(SLOW, SLOW_PY)
+    with pytest.raises(UsageError, match="nowhere"):
+        run_pipeline(project, "p", executor="nowhere")
+    (job,) = jobs.newest(project)
+    assert (job.status, job.exit_code) == ("FAILED", UsageError.exit_code)
+    assert "nowhere" in job.message
+
+
 def test_a_driver_that_was_stopped_while_another_went_on_publishes_nothing(
     declare: Declare, drive: Drive, run: Run, tmp_path: Path
 ) -> None:
