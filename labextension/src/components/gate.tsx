@@ -85,7 +85,7 @@ function CheckRow({ check }: { readonly check: ValidationCheck }): JSX.Element {
       <td className="nbm-Short">{number(check.value)}</td>
       <td className="nbm-Short">{limit(check)}</td>
       <td className="nbm-Short">{number(check.champion)}</td>
-      <td className="nbm-Short">{improvement(check)}</td>
+      <td>{improvement(check)}</td>
       <td className="nbm-Short">{number(check.n)}</td>
       <td className="nbm-dim">{plain(check.note)}</td>
     </tr>
