@@ -27,7 +27,7 @@ export class Refusal extends Error {
   }
 }
 
-/** No answer at all: the server is away, or something between is. */
+/** No answer at all: the server is away, or something between is; the message says which. */
 export class Unreachable extends Error {}
 
 /** Asks the server's routes. */
@@ -53,12 +53,14 @@ export class Client {
     const url = URLExt.join(this.settings.baseUrl, 'nbmlops', route);
     const init = { method, body: body && JSON.stringify(body) };
     let answer: Response;
+    let text: string;
     try {
       answer = await ServerConnection.makeRequest(url, init, this.settings);
-    } catch (error) {
-      throw new Unreachable(String(error));
+      text = await answer.text();
+    } catch {
+      throw new Unreachable('The Jupyter server does not answer.');
     }
-    return parsed(await answer.text(), answer);
+    return parsed(text, answer);
   }
 }
 
@@ -67,13 +69,13 @@ function parsed(text: string, answer: Response): unknown {
   try {
     body = JSON.parse(text, bare);
   } catch {
-    throw new Unreachable(`The server answered ${answer.status} without JSON.`);
+    throw new Unreachable(`Something between here and nbmlops answered ${answer.status}.`);
   }
   if (answer.ok) {
     return body;
   }
   if (answer.status === 404 && !isFailure(body)) {
-    throw new Unreachable('This server has no nbmlops.');
+    throw new Unreachable('This Jupyter server has no nbmlops: jupyter server extension enable nbmlops');
   }
   throw new Refusal(isFailure(body) ? body.error : foreign(answer), answer.status);
 }

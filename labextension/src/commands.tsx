@@ -10,16 +10,18 @@ import { ReadonlyJSONObject } from '@lumino/coreutils';
 import * as React from 'react';
 
 import { Arguments } from './client';
-import { PlaceProvider } from './components/place';
+import { Standing } from './components/place';
 import { Evidence, Proposal } from './components/proposal';
 import { Model } from './model';
 import { Command, PAGES, Subject, View, VIEWS } from './tokens';
-import { VerbName } from './types';
+import { VerbName, VerbSchema } from './types';
 import { VERBS } from './verbs';
 import { isOneLine, plain } from './words';
 
 const CATEGORY = 'MLOps';
 const TRACK = '%%mlops track';
+
+type SharedCell = NonNullable<INotebookTracker['activeCell']>['model']['sharedModel'];
 
 /** What the person may see and change besides the verbs: JupyterLab's own parts. */
 export interface Surface {
@@ -65,16 +67,15 @@ export class Actions {
    * that nothing which can run commands, such as a link in a notebook's output, can do anything by itself.
    */
   async propose(verb: VerbName, args: Arguments = {}, evidence?: Evidence, folder?: string): Promise<void> {
-    const schema = (await this.model.verbs()).find(each => each.name === verb);
-    if (!schema) {
-      Notification.error(`This server's nbmlops has no verb ${plain(verb)}.`);
+    const where = folder ?? this.model.folder; // which may be another when the server has answered
+    const schema = await this.schema(verb);
+    if (schema === undefined) {
       return;
     }
-    const where = folder ?? this.model.folder;
     const dialog: ProposalDialog = new ProposalDialog({
       title: `%mlops ${schema.name}`,
       body: ReactWidget.create(
-        <PlaceProvider value={{ ...this.surface, model: this.model, actions: this, folder: where, isSeen: true }}>
+        <Standing rendermime={this.surface.rendermime} model={this.model} actions={this} folder={where} isSeen>
           <Proposal
             schema={schema}
             args={'detach' in schema.arguments.properties ? { detach: true, ...args } : args}
@@ -83,7 +84,7 @@ export class Actions {
             insert={this.notebook ? line => this.insert(line) : undefined}
             close={() => dialog.reject()}
           />
-        </PlaceProvider>
+        </Standing>
       ),
       buttons: [Dialog.cancelButton({ label: 'Close' })],
       focusNodeSelector: '.nbm-Form input, .nbm-Form select, .nbm-Buttons button',
@@ -91,6 +92,18 @@ export class Actions {
     });
     dialog.addClass('nbm-Dialog');
     await dialog.launch();
+  }
+
+  /** A verb's schema; undefined, and the reason is told, where the server has none. */
+  private async schema(verb: VerbName): Promise<VerbSchema | undefined> {
+    try {
+      const found = (await this.model.verbs()).find(each => each.name === verb);
+      found ?? Notification.error(`This server's nbmlops has no verb ${plain(verb)}.`);
+      return found;
+    } catch (error) {
+      Notification.error(plain((error as Error).message, 500));
+      return undefined;
+    }
   }
 
   /** The arguments of a verb, as JSON Schema. */
@@ -112,17 +125,22 @@ export class Actions {
 
   /** Have the active cell tracked as a run, or no longer. */
   trackCell(): void {
-    const model = this.notebook?.content.activeCell?.model.sharedModel;
-    if (model) {
-      const source = model.getSource();
-      const name = PathExt.basename(this.model.notebook, '.ipynb').replace(/[^\w.-]+/g, '-');
-      model.setSource(isTracked(source) ? source.replace(/^.*\n?/, '') : `${TRACK} ${name}\n${source}`);
+    const cell = this.codeCell;
+    if (cell) {
+      const source = cell.getSource();
+      const line = `${TRACK} ${nameOf(this.model.notebook)}`.trim();
+      cell.setSource(isTracked(source) ? source.replace(/^.*\n?/, '') : `${line}\n${source}`);
     }
+  }
+
+  /** Whether there is a cell that can be tracked. */
+  get isCellCode(): boolean {
+    return this.codeCell !== undefined;
   }
 
   /** Whether the active cell is tracked as a run. */
   get isCellTracked(): boolean {
-    return isTracked(this.notebook?.content.activeCell?.model.sharedModel.getSource() ?? '');
+    return isTracked(this.codeCell?.getSource() ?? '');
   }
 
   /** Propose to run the notebook that is open, as it is saved now. */
@@ -133,6 +151,11 @@ export class Actions {
       const { folder } = this.model;
       await this.propose('run', { what: PathExt.basename(notebook.context.path) }, undefined, folder);
     }
+  }
+
+  private get codeCell(): SharedCell | undefined {
+    const cell = this.notebook?.content.activeCell?.model;
+    return cell?.type === 'code' ? cell.sharedModel : undefined;
   }
 
   private get notebook(): INotebookTracker['currentWidget'] {
@@ -183,7 +206,7 @@ export function addCommands(app: JupyterFrontEnd, actions: Actions, model: Model
   commands.addCommand(Command.trackCell, {
     label: 'Track',
     caption: 'Track the active cell as a run (%%mlops track)',
-    isEnabled: () => model.notebook !== '',
+    isEnabled: () => actions.isCellCode,
     isToggled: () => actions.isCellTracked,
     describedBy: { args: object({}) },
     execute: () => actions.trackCell()
@@ -212,6 +235,13 @@ export function addVerbs(app: JupyterFrontEnd, actions: Actions, palette: IComma
   for (const command of [Command.open, Command.refresh, Command.trackCell, Command.runHeadless]) {
     palette?.addItem({ command, category: CATEGORY });
   }
+}
+
+/** Name runs after their notebook: in letters, digits and signs that a line keeps as one word; empty if none is left. Pure. */
+export function nameOf(notebook: string): string {
+  return PathExt.basename(notebook, '.ipynb')
+    .replace(/[^\p{L}\p{N}_.-]+/gu, '-')
+    .replace(/^-+/, '');
 }
 
 function isTracked(source: string): boolean {

@@ -6,6 +6,7 @@ import { PathExt } from '@jupyterlab/coreutils';
 import { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import { Contents } from '@jupyterlab/services';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 
 import { Client } from './client';
@@ -70,27 +71,27 @@ function activate(
     loaded.changed.connect(apply);
     apply();
   });
-  follow(model, notebooks, browser);
+  follow(model, app.serviceManager.contents, notebooks, browser);
   notebooks?.widgetAdded.connect((_, notebook) => listen(notebook, actions));
   notebooks && markTracked(app, notebooks);
   return model;
 }
 
 /** Go where the person is: to the notebook's folder, else to that of the file browser. */
-function follow(model: Model, notebooks: INotebookTracker | null, browser: IDefaultFileBrowser | null): void {
+function follow(
+  model: Model,
+  contents: Contents.IManager,
+  notebooks: INotebookTracker | null,
+  browser: IDefaultFileBrowser | null
+): void {
   const look = (): void => {
-    const notebook = notebooks?.currentWidget?.context.path ?? '';
-    const folder = notebook ? PathExt.dirname(notebook) : (browser?.model.path ?? '');
-    model.go(local(folder), local(notebook));
+    const notebook = contents.localPath(notebooks?.currentWidget?.context.path ?? '');
+    model.go(notebook ? PathExt.dirname(notebook) : contents.localPath(browser?.model.path ?? ''), notebook);
   };
   notebooks?.currentChanged.connect(look);
+  notebooks?.widgetAdded.connect((_, notebook) => void notebook.context.pathChanged.connect(look));
   browser?.model.pathChanged.connect(look);
   look();
-}
-
-/** A path without the name of the drive that it is on. */
-function local(path: string): string {
-  return path.slice(path.indexOf(':') + 1);
 }
 
 /** Let a notebook's kernel open the sidebar: `%mlops ui`. */

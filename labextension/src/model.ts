@@ -67,6 +67,11 @@ export class Model implements IModel, IDisposable {
     return this._connection;
   }
 
+  /** Why there is no answer, as it was found last. */
+  get trouble(): string {
+    return this._trouble;
+  }
+
   /** The version that the server runs, as it was heard last. */
   get serverVersion(): string {
     return this._serverVersion;
@@ -79,6 +84,11 @@ export class Model implements IModel, IDisposable {
   /** What the server has said of a folder's project; undefined until it has. */
   project(folder = this._folder): Watched | undefined {
     return this.watched.get(folder);
+  }
+
+  /** Why the server says nothing of a folder's project, where it will not. */
+  refusal(folder: string): Refusal | undefined {
+    return this.refusals.get(folder);
   }
 
   /** Go where the person is now. */
@@ -94,7 +104,7 @@ export class Model implements IModel, IDisposable {
     this.viewers.set(folder, (this.viewers.get(folder) ?? 0) + 1);
     void this.poll.start();
     if (this.viewers.get(folder) === 1) {
-      void this.poll.refresh();
+      void this.poll.schedule({ interval: Poll.IMMEDIATE, phase: 'refreshed' }); // also while a look at others is under way
     }
     return new DisposableDelegate(() => {
       const left = (this.viewers.get(folder) ?? 1) - 1;
@@ -106,9 +116,7 @@ export class Model implements IModel, IDisposable {
   async refresh(): Promise<void> {
     await this.poll.refresh();
     await this.poll.tick;
-    for (const root of new Set([...this.watched.values()].map(each => each.root))) {
-      root !== null && this.told.emit({ root, topics: ALL });
-    }
+    this.tellAll();
   }
 
   /** Look every so many seconds, whatever the server tells by itself. */
@@ -123,7 +131,8 @@ export class Model implements IModel, IDisposable {
       return await this.client.perform(verb, args, folder);
     } catch (error) {
       if (error instanceof Unreachable) {
-        this.lose();
+        this.lose(error);
+        void this.poll.refresh(); // the next look may be far, and after this one they are a second apart
       }
       throw error;
     }
@@ -150,7 +159,7 @@ export class Model implements IModel, IDisposable {
       await Promise.all(folders.map(folder => this.watch(folder)));
     } catch (error) {
       if (error instanceof Unreachable) {
-        this.lose();
+        this.lose(error);
       }
       throw error;
     }
@@ -161,12 +170,25 @@ export class Model implements IModel, IDisposable {
     try {
       now = await this.client.watch(folder);
     } catch (error) {
-      if (!(error instanceof Refusal) || error.status !== 404) {
+      if (!(error instanceof Refusal)) {
         throw error;
       }
-      now = { version: this._serverVersion || VERSION, root: null, name: '', stamps: {} }; // the folder is gone
+      this.refuse(folder, error);
+      return;
     }
+    this.refusals.delete(folder);
     this.take(folder, now);
+  }
+
+  /** A folder that is gone has no project; of any other it is told why nobody may look there. */
+  private refuse(folder: string, refusal: Refusal): void {
+    const version = this._serverVersion || VERSION;
+    if (refusal.status === 404) {
+      this.take(folder, { version, root: null, name: '', stamps: {} });
+    } else if (this.refusals.get(folder)?.message !== refusal.message) {
+      this.refusals.set(folder, refusal);
+      this.changed.emit();
+    }
   }
 
   private take(folder: string, now: Watched): void {
@@ -183,19 +205,30 @@ export class Model implements IModel, IDisposable {
     if (isNews) {
       this.changed.emit();
     }
-    if (now.root !== null && (before || wasLost)) {
-      const topics = wasLost ? ALL : differing(before?.stamps ?? {}, now.stamps);
+    if (wasLost) {
+      this.tellAll();
+    } else if (now.root !== null && before) {
+      const topics = differing(before.stamps, now.stamps);
       topics.size && this.told.emit({ root: now.root, topics });
     }
   }
 
-  private lose(): void {
+  /** Have every view ask anew. */
+  private tellAll(): void {
+    for (const root of new Set([...this.watched.values()].map(each => each.root))) {
+      root !== null && this.told.emit({ root, topics: ALL });
+    }
+  }
+
+  private lose({ message }: Unreachable): void {
+    const isNews = this._connection !== 'lost' || this._trouble !== message;
+    this._trouble = message;
     if (this._connection !== 'lost') {
       this._connection = 'lost';
       this.listed = undefined;
       this.poll.frequency = every(RETRY_MS);
-      this.changed.emit();
     }
+    isNews && this.changed.emit();
   }
 
   private hear(_: unknown, event: Event.Emission): void {
@@ -217,8 +250,10 @@ export class Model implements IModel, IDisposable {
   private _notebook = '';
   private _connection: Connection = 'connecting';
   private _serverVersion = '';
+  private _trouble = '';
   private listed: Promise<readonly VerbSchema[]> | undefined;
   private readonly watched = new Map<string, Watched>();
+  private readonly refusals = new Map<string, Refusal>();
   private readonly viewers = new Map<string, number>();
   private readonly poll: Poll<void, unknown, 'standby'>;
   private readonly stop: () => void;

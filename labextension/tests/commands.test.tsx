@@ -2,13 +2,17 @@
 
 import { JupyterFrontEnd } from '@jupyterlab/application';
 import { CommandRegistry } from '@lumino/commands';
+import { Widget } from '@lumino/widgets';
 import { cleanup, render, screen } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
 import * as React from 'react';
 import { afterEach, describe, expect, it } from 'vitest';
 
 import { Refusal } from '../src/client';
-import { Actions, addCommands, addVerbs } from '../src/commands';
+import { Actions, addCommands, addVerbs, nameOf } from '../src/commands';
+import { Guard } from '../src/components/guard';
+import { PlaceProvider } from '../src/components/place';
+import { Plot } from '../src/components/plot';
 import { Proposal } from '../src/components/proposal';
 import { Model } from '../src/model';
 import { Command } from '../src/tokens';
@@ -16,6 +20,16 @@ import { VerbSchema } from '../src/types';
 import { VERBS } from '../src/verbs';
 import { events, FakeServer, stand } from './doubles';
 import listed from './schemas.json';
+
+/** A cell's text as the notebook shares it. */
+function shared(text: string): { getSource: () => string; setSource: (text: string) => void } {
+  return {
+    getSource: () => text,
+    setSource: given => {
+      text = given;
+    }
+  };
+}
 
 const schemas = listed as unknown as readonly VerbSchema[];
 
@@ -37,6 +51,56 @@ describe('commands', () => {
     for (const command of [Command.open, Command.page, Command.refresh, Command.trackCell, Command.runHeadless]) {
       expect((await commands.describedBy(command)).args).toMatchObject({ type: 'object' });
     }
+  });
+});
+
+describe('what is tracked', () => {
+  it.each([
+    ['train.ipynb', 'train'],
+    ['reports/Übung 1.ipynb', 'Übung-1'],
+    ['-x y.ipynb', 'x-y'],
+    ['実験.ipynb', '実験'],
+    ['!!!.ipynb', '']
+  ])('of %s is named %s', (notebook, name) => expect(nameOf(notebook)).toBe(name));
+
+  it('is the active cell where that is one of code, and no other', () => {
+    const cell = { type: 'code', sharedModel: shared('x = 1') };
+    const model = { notebook: 'train.ipynb' } as Model;
+    const actions = new Actions(model, {
+      notebooks: { currentWidget: { content: { activeCell: { model: cell } } } }
+    } as never);
+    actions.trackCell();
+    expect([cell.sharedModel.getSource(), actions.isCellTracked]).toEqual(['%%mlops track train\nx = 1', true]);
+    actions.trackCell();
+    expect([cell.sharedModel.getSource(), actions.isCellTracked]).toEqual(['x = 1', false]);
+    cell.type = 'markdown';
+    actions.trackCell();
+    expect([cell.sharedModel.getSource(), actions.isCellCode]).toEqual(['x = 1', false]);
+  });
+});
+
+describe('a plot', () => {
+  it('goes without an error, its node with it', async () => {
+    class Renderer extends Widget {
+      renderModel = async (): Promise<void> => undefined;
+    }
+    const made: Renderer[] = [];
+    const rendermime = {
+      mimeTypes: ['application/vnd.vegalite.v5+json'],
+      createRenderer: () => (made.push(new Renderer()), made[made.length - 1]),
+      createModel: () => ({})
+    } as never;
+    const place = await stand({});
+    const at = (children?: React.ReactElement): React.ReactElement => (
+      <PlaceProvider value={{ ...place, actions: {} as never, rendermime, folder: '', isSeen: true }}>
+        <Guard>{children ?? <p>It is gone.</p>}</Guard>
+      </PlaceProvider>
+    );
+    const { rerender } = render(at(<Plot specification={{}} label="auc over its steps" />));
+    expect(made[0].isAttached).toBe(true);
+    rerender(at());
+    await screen.findByText('It is gone.');
+    expect(made[0].isDisposed).toBe(true);
   });
 });
 

@@ -24,6 +24,9 @@ export class FakeServer {
   readonly asked: [verb: string, args: Arguments][] = [];
   watched: Watched = PROJECT;
   isAway = false;
+  /** What it says instead of watching a folder. */
+  refused: Error | undefined;
+  delayMs = 0;
   nWatches = 0;
 
   constructor(public answers: Answers = {}) {}
@@ -46,7 +49,14 @@ export class FakeServer {
   async watch(): Promise<Watched> {
     this.nWatches += 1;
     this.check();
-    return this.watched;
+    const answer = this.watched;
+    if (this.delayMs) {
+      await new Promise(resolve => setTimeout(resolve, this.delayMs));
+    }
+    if (this.refused) {
+      throw this.refused;
+    }
+    return answer;
   }
 
   async verbs(): Promise<unknown> {

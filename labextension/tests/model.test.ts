@@ -2,6 +2,7 @@
 
 import { afterEach, describe, expect, it, vi } from 'vitest';
 
+import { Refusal } from '../src/client';
 import { Change, Model } from '../src/model';
 import { EVENT } from '../src/tokens';
 import { events, FakeServer, PROJECT } from './doubles';
@@ -75,14 +76,64 @@ describe('the model', () => {
     await vi.advanceTimersByTimeAsync(100);
     server.isAway = true;
     await expect(model.perform('models', {})).rejects.toThrow('refused');
-    expect(model.connection).toBe('lost');
+    expect([model.connection, model.trouble]).toEqual(['lost', 'refused']);
     const changes = told(model);
-    await vi.advanceTimersByTimeAsync(35_000);
+    const before = server.nWatches;
+    await vi.advanceTimersByTimeAsync(3_500);
+    expect(server.nWatches - before).toBeGreaterThanOrEqual(3);
     server.isAway = false;
     await vi.advanceTimersByTimeAsync(1_500);
     expect(model.connection).toBe('live');
     expect(changes.at(-1)?.topics.has('runs')).toBe(true);
     expect(changes.at(-1)?.topics.has('ledger')).toBe(true);
+  });
+
+  it('has every project asked anew when the server is back, whichever answers first', async () => {
+    vi.useFakeTimers();
+    const server = new FakeServer();
+    const model = new Model(server.client, events());
+    for (const [folder, root] of [
+      ['a', '/a'],
+      ['b', '/b']
+    ]) {
+      server.watched = { ...PROJECT, root };
+      const looking = model.view(folder);
+      await vi.advanceTimersByTimeAsync(100);
+      folder === 'a' && looking.dispose();
+    }
+    server.isAway = true;
+    await expect(model.perform('models', {}, 'a')).rejects.toThrow();
+    const changes = told(model);
+    server.isAway = false;
+    await vi.advanceTimersByTimeAsync(1_500);
+    expect(changes.map(change => change.root).sort()).toEqual(['/a', '/b']);
+  });
+
+  it('looks at a folder at once, also while a look at another is under way', async () => {
+    vi.useFakeTimers();
+    const server = new FakeServer();
+    const model = new Model(server.client, events(), 30);
+    server.delayMs = 1_000;
+    model.view('slow');
+    await vi.advanceTimersByTimeAsync(500);
+    model.view('asked meanwhile');
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(model.project('asked meanwhile')?.name).toBe('flights');
+    expect(model.project('slow')?.name).toBe('flights');
+  });
+
+  it('says why nobody may look at a folder, until somebody may', async () => {
+    const server = new FakeServer();
+    const model = new Model(server.client, events());
+    server.refused = new Refusal({ type: 'UsageError', message: 'It lies outside.', hint: '', exit_code: 2 }, 400);
+    model.view('beyond');
+    await model.refresh();
+    expect(model.refusal('beyond')?.message).toBe('It lies outside.');
+    expect(model.project('beyond')).toBeUndefined();
+    server.refused = undefined;
+    await model.refresh();
+    expect(model.refusal('beyond')).toBeUndefined();
+    expect(model.project('beyond')?.name).toBe('flights');
   });
 
   it('notices another version on the other side', async () => {

@@ -219,6 +219,20 @@ describe('the page of a model', () => {
     expect(shows()).toBe(2);
   });
 
+  it('says which report cannot be had, shows the others, and asks again', async () => {
+    const of = (asked: Arguments): unknown =>
+      asked.what === 'delays/3' ? refusal('StoreError', 'Of another form.') : card();
+    const place = await shown(<ModelPage names={['delays']} />, answers({ show: of }));
+    await screen.findByText('Of another form.');
+    await screen.findByText('What gates measured');
+    place.server.answers = answers();
+    act(() =>
+      place.told.emit({ schema_id: EVENT, root: PROJECT.root, stamps: { ...PROJECT.stamps, ledger: '2' } } as never)
+    );
+    await screen.findByRole('region', { name: 'Report of gate default' });
+    expect(screen.queryByText('Of another form.')).toBeNull();
+  });
+
   it('has one next step when there is no such model', async () => {
     const { proposed } = await shown(<ModelPage names={['churn']} />);
     await userEvent.setup().click(await screen.findByRole('button', { name: 'Register a model …' }));
@@ -277,6 +291,20 @@ describe('the evidence for a promotion', () => {
     await screen.findByText(/from version 2 to 3/);
     rerender(at({ ...args, model: 'delays/1' }));
     await screen.findByText(/from version 2 to 1/);
+  });
+
+  it('is none about another version than the one that is typed', async () => {
+    const of = (asked: Arguments): unknown =>
+      asked.model === 'delays/3' ? promotion : refusal('NotFoundError', 'There is no version 99.');
+    const place = await stand(answers({ promote: of }));
+    const at = (typed: Arguments): React.ReactElement => (
+      <place.Around>{promotionEvidence(typed, () => undefined)}</place.Around>
+    );
+    const { rerender } = render(at(args));
+    await screen.findByText(/from version 2 to 3/);
+    rerender(at({ ...args, model: 'delays/99' }));
+    await screen.findByText('There is no version 99.');
+    expect(screen.queryByText(/from version 2 to 3/)).toBeNull();
   });
 
   it('is text alone, also where a store holds markup or a megabyte', async () => {

@@ -72,6 +72,18 @@ describe('runs', () => {
     expect(await screen.findByText('run 3')).toBeTruthy();
   });
 
+  it('keep the focus when a newer one comes above them', async () => {
+    const place = await stand({ runs: [run(1)] });
+    render(<RunsView />, { wrapper: place.Around });
+    (await screen.findByRole('checkbox', { name: 'Choose run 1' })).focus();
+    place.server.answers = { runs: [run(3), run(1)] };
+    act(() =>
+      place.told.emit({ schema_id: EVENT, root: PROJECT.root, stamps: { ...PROJECT.stamps, runs: '2' } } as never)
+    );
+    await screen.findByText('run 3');
+    expect(document.activeElement?.getAttribute('aria-label')).toBe('Choose run 1');
+  });
+
   it('have one next step when there are none', async () => {
     const place = await stand({ runs: [] });
     render(<RunsView />, { wrapper: place.Around });

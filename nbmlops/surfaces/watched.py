@@ -74,6 +74,7 @@ class Watched(Watch):
 
     def __init__(self, project: Project, tell: Callable[[Path, Stamps], object], log: Logger) -> None:
         super().__init__(EVERY_S, ends_within_s=EVERY_S)
+        project = Project(project.root, surface=project.surface)  # its folder may become a project of its own
         self._look = Look(project)
         self._root, self._tell, self._log = project.root, tell, log
         self._lock = threading.Lock()

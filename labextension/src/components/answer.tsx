@@ -24,8 +24,10 @@ export function useAnswer<V extends VerbName>(
 ): Answer<Results[V]> {
   const { model, folder, isSeen } = usePlace();
   const root = model.project(folder)?.root;
-  const [answer, setAnswer] = React.useState<Answer<Results[V]>>({ value: undefined, error: undefined });
   const question = JSON.stringify(args);
+  const about = JSON.stringify([root, verb, question]);
+  const nothing = { about, value: undefined, error: undefined };
+  const [answer, setAnswer] = React.useState<Answer<Results[V]> & { readonly about: string }>(nothing);
 
   React.useEffect(() => {
     if (!isSeen || typeof root !== 'string' || question === 'null') {
@@ -35,9 +37,9 @@ export function useAnswer<V extends VerbName>(
     const asking = repeated(async () => {
       try {
         const value = await model.perform(verb, JSON.parse(question), folder);
-        isWanted && setAnswer({ value, error: undefined });
+        isWanted && setAnswer({ about, value, error: undefined });
       } catch (error) {
-        isWanted && setAnswer(({ value }) => ({ value, error: error as Error }));
+        isWanted && setAnswer(before => ({ ...(before.about === about ? before : nothing), error: error as Error }));
       }
     });
     const hear = (_: unknown, change: Change): void => {
@@ -52,8 +54,8 @@ export function useAnswer<V extends VerbName>(
       model.told.disconnect(hear);
       asking.end();
     };
-  }, [model, folder, root, isSeen, verb, question]);
-  return answer;
+  }, [model, folder, isSeen, about]);
+  return answer.about === about ? answer : nothing; // an answer about another project or model is none
 }
 
 interface AnsweredProps<T> {
@@ -82,23 +84,20 @@ export function Loading(): JSX.Element {
   );
 }
 
-/** An error: what happened, and what to do. */
-export function Problem({
-  error,
-  isStale = false
-}: {
+interface ProblemProps {
   readonly error: Error;
+  /** What to do where there was no answer at all. */
+  readonly unanswered?: string;
   readonly isStale?: boolean;
-}): JSX.Element {
-  const hint = error instanceof Refusal ? error.failure.hint : '';
+}
+
+/** An error: what happened, and what to do. */
+export function Problem({ error, unanswered = 'It is asked again.', isStale = false }: ProblemProps): JSX.Element {
+  const [title, hint] = error instanceof Refusal ? [error.name, error.failure.hint] : ['No answer', unanswered];
   return (
     <div className="nbm-Problem" role="alert">
-      <strong>{error instanceof Refusal ? plain(error.name, 60) : 'No answer'}</strong>
-      <p>
-        {error instanceof Refusal
-          ? plain(error.message, 2000)
-          : 'The Jupyter server does not answer; it is asked again.'}
-      </p>
+      <strong>{plain(title, 60)}</strong>
+      <p>{plain(error.message, 2000)}</p>
       {hint && <p className="nbm-Problem-hint">{plain(hint, 2000)}</p>}
       {isStale && <p className="nbm-dim">What is shown below is older.</p>}
     </div>

@@ -5,12 +5,13 @@ import * as React from 'react';
 
 import { plain } from '../words';
 import { VERSION } from '../version';
-import { Empty, Loading } from './answer';
+import { Empty, Loading, Problem } from './answer';
 import { usePlace } from './place';
 
 export function Header(): JSX.Element {
   const { model, actions, folder } = usePlace();
   const project = model.project(folder);
+  const refused = model.refusal(folder);
   return (
     <header className="nbm-Header">
       <div className="nbm-Header-line">
@@ -18,9 +19,13 @@ export function Header(): JSX.Element {
         <ToolbarButtonComponent icon={refreshIcon} tooltip="Refresh" onClick={() => void model.refresh()} />
       </div>
       <Standing />
-      {project === undefined && model.connection !== 'lost' && <Loading />}
+      {refused && <Problem error={refused} />}
+      {project === undefined && !refused && model.connection !== 'lost' && <Loading />}
       {project?.root === null && (
-        <Empty step={() => void actions.propose('init', { name: suggested(folder) })} label="Make it a project">
+        <Empty
+          step={() => void actions.propose('init', { name: suggested(folder) }, undefined, folder)}
+          label="Make it a project"
+        >
           {folder ? `${plain(folder, 80)} is` : 'This folder is'} no project of nbmlops yet.
         </Empty>
       )}
@@ -34,7 +39,7 @@ function Standing(): JSX.Element | null {
   if (model.connection === 'lost') {
     return (
       <p className="nbm-Banner" role="alert">
-        The Jupyter server does not answer. It is asked again every second; what is shown is older.
+        {plain(model.trouble, 300)} It is asked again every second; what is shown is older.
       </p>
     );
   }

@@ -8,6 +8,8 @@ interface WindowedListProps {
   readonly height: number;
   readonly label: string;
   readonly row: (n: number) => React.ReactNode;
+  /** What a row is about, which keeps the focus when it moves; undefined while that is not known. */
+  readonly about: (n: number) => string | undefined;
   /** The rows in view have changed: from the first to before the last. */
   readonly onView?: (from: number, to: number) => void;
 }
@@ -15,7 +17,7 @@ interface WindowedListProps {
 const BEYOND = 8; // rows above and below those in view, so that scrolling shows no gap
 
 /** Show rows of one height, each made when it comes into view. */
-export function WindowedList({ n, height, label, row, onView }: WindowedListProps): JSX.Element {
+export function WindowedList({ n, height, label, row, about, onView }: WindowedListProps): JSX.Element {
   const node = React.useRef<HTMLDivElement>(null);
   const [[from, to], setView] = React.useState<readonly [number, number]>([0, 30]);
   const look = React.useCallback((): void => {
@@ -41,7 +43,7 @@ export function WindowedList({ n, height, label, row, onView }: WindowedListProp
       <ul aria-label={label} style={{ height: n * height }}>
         {rows.map(place => (
           <li
-            key={place}
+            key={about(place) ?? place}
             aria-setsize={n}
             aria-posinset={place + 1}
             style={{ height, transform: `translateY(${place * height}px)` }}

@@ -48,9 +48,9 @@ export class ViewWidget extends ReactWidget {
 
   protected render(): JSX.Element {
     return (
-      <Standing {...this.surroundings} ownFolder={this.ownFolder} widget={this} seen={this.seen}>
+      <Shown {...this.surroundings} ownFolder={this.ownFolder} widget={this} seen={this.seen}>
         <this.view />
-      </Standing>
+      </Shown>
     );
   }
 
@@ -67,28 +67,44 @@ export class ViewWidget extends ReactWidget {
   private readonly seen = new Signal<this, void>(this);
 }
 
-interface StandingProps extends Pick<Surroundings, 'model' | 'actions' | 'rendermime'> {
+interface ShownProps extends Pick<Surroundings, 'model' | 'actions' | 'rendermime'> {
   readonly ownFolder: string | undefined;
   readonly widget: ViewWidget;
   readonly seen: Signal<ViewWidget, void>;
   readonly children: React.ReactNode;
 }
 
-function Standing({ ownFolder, widget, seen, children, ...surroundings }: StandingProps): JSX.Element {
-  const { model } = surroundings;
-  useSignal(model.changed);
+function Shown({ ownFolder, widget, seen, ...rest }: ShownProps): JSX.Element {
+  useSignal(rest.model.changed);
   const isSeen = useIsSeen(widget, seen);
   useMinutes(isSeen);
-  const folder = ownFolder ?? model.folder;
+  return <Standing {...rest} folder={ownFolder ?? rest.model.folder} isSeen={isSeen} />;
+}
+
+/** Have views stand where they are told to; the project there is watched for as long as they are seen. */
+export function Standing({
+  children,
+  ...surroundings
+}: Surroundings & { readonly children: React.ReactNode }): JSX.Element {
+  const { model, folder, isSeen } = surroundings;
+  useSignal(model.changed);
+  const root = useLastKnown(model.project(folder)?.root);
   React.useEffect(() => {
     const watching = isSeen ? model.view(folder) : undefined;
     return () => watching?.dispose();
   }, [model, folder, isSeen]);
   return (
-    <PlaceProvider value={{ ...surroundings, folder, isSeen }}>
-      <Guard>{children}</Guard>
+    <PlaceProvider value={surroundings}>
+      <Guard key={root /* what was chosen in one project says nothing in another */}>{children}</Guard>
     </PlaceProvider>
   );
+}
+
+/** The value, or while there is none the one before it. */
+function useLastKnown<T>(value: T | undefined): T | undefined {
+  const last = React.useRef(value);
+  last.current = value ?? last.current;
+  return last.current;
 }
 
 /** Render anew whenever a signal is emitted. */

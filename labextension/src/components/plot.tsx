@@ -24,7 +24,8 @@ export function Plot({ specification, label }: PlotProps): JSX.Element {
   const { title, ...drawn } = specification; // Vega looks some words of its own up, such as `constructor`
   const text = JSON.stringify({ ...STYLE, ...drawn });
 
-  React.useEffect(() => {
+  // A renderer has to go before its node does: an effect of the other kind ends after that.
+  React.useLayoutEffect(() => {
     if (node.current === null || !rendermime.mimeTypes.includes(VEGA_LITE)) {
       return undefined;
     }

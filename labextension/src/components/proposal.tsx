@@ -67,9 +67,9 @@ export function Proposal({ schema, evidence, perform, insert, close, ...given }:
       <p>{schema.summary}</p>
       {typeof evidence === 'function' ? evidence(args, close) : evidence}
       <Form schema={schema} args={args} onChange={setArgs} known={known} />
-      <code className="nbm-Line" aria-label="The line that this stands for">
-        {plain(told, MOST)}
-      </code>
+      <div className="nbm-Line" role="group" aria-label="The line that this stands for">
+        <code>{plain(told, MOST)}</code>
+      </div>
       {insert && !isOneLine(told) && (
         <p className="nbm-dim">It holds a line’s end or a sign that nobody sees, and so cannot stand in a notebook.</p>
       )}
@@ -126,7 +126,7 @@ function Refused({ error }: { readonly error: Error }): JSX.Element {
   const report = error instanceof Refusal ? error.failure.report : undefined;
   return (
     <>
-      <Problem error={error} />
+      <Problem error={error} unanswered="Nobody can say whether it was done: look before you do it again." />
       {report !== undefined && report !== null && <Card result={report} />}
     </>
   );

@@ -3,6 +3,9 @@
 import * as React from 'react';
 
 import { Float, GateReport, HistoryEntry, ListedVersion, RegisteredModel, VersionCard } from '../types';
+import { Unreachable } from '../client';
+import { Change } from '../model';
+import { repeated } from '../repeated';
 import { Answer, useAnswer } from './answer';
 import { usePlace } from './place';
 
@@ -30,29 +33,53 @@ export function useVersions(model: RegisteredModel): Answer<readonly ListedVersi
   return { value: value && upToDate(value as readonly ListedVersion[], model), error };
 }
 
-/** Have the gate reports of the newest versions that were judged, by version; each is asked for once. */
-export function useReports(name: string, versions: readonly ListedVersion[]): Reports {
+/** Gate reports by version, and why one of them is missing. */
+export interface Judgements {
+  readonly reports: Reports;
+  readonly error: Error | undefined;
+}
+
+/** Have the gate reports of the newest versions that were judged; each is asked for until it is known. */
+export function useReports(name: string, versions: readonly ListedVersion[]): Judgements {
   const { model, folder } = usePlace();
+  const root = model.project(folder)?.root;
   const [known, setKnown] = React.useState<Reports>(new Map());
+  const [error, setError] = React.useState<Error>();
   const judged = versions.filter(each => each.gate !== '').slice(0, MOST_JUDGED);
   const wanted = JSON.stringify(judged.map(each => [each.version, `${each.version} ${each.judged_at}`]));
   React.useEffect(() => {
+    const left = new Set((JSON.parse(wanted) as [string, string][]).filter(([, key]) => !known.has(key)));
     let isOver = false;
-    const ask = async (): Promise<void> => {
-      for (const [version, key] of (JSON.parse(wanted) as [string, string][]).filter(([, each]) => !known.has(each))) {
-        const card = (await model.perform('show', { what: `${name}/${version}` }, folder)) as VersionCard;
-        if (isOver) {
-          return;
+    const asking = repeated(async () => {
+      let problem: Error | undefined;
+      for (const each of left) {
+        const [version, key] = each;
+        try {
+          const { reports } = (await model.perform('show', { what: `${name}/${version}` }, folder)) as VersionCard;
+          left.delete(each);
+          isOver || setKnown(before => new Map(before).set(key, reports));
+        } catch (refused) {
+          problem = refused as Error;
         }
-        setKnown(before => new Map(before).set(key, card.reports));
+        if (isOver || problem instanceof Unreachable) {
+          break;
+        }
       }
+      isOver || setError(problem);
+    });
+    const hear = (_: unknown, change: Change): void => {
+      change.root === root && left.size && asking.again();
     };
-    ask().catch(() => undefined); // that the server does not answer is told beside the versions
+    model.told.connect(hear);
+    left.size && asking.again();
     return () => {
       isOver = true;
+      model.told.disconnect(hear);
+      asking.end();
     };
-  }, [model, folder, name, wanted]);
-  return new Map(judged.map(each => [each.version, known.get(`${each.version} ${each.judged_at}`) ?? []]));
+  }, [model, folder, root, name, wanted]);
+  const reports = new Map(judged.map(each => [each.version, known.get(`${each.version} ${each.judged_at}`) ?? []]));
+  return { reports, error };
 }
 
 /** Bring a listing of versions to where its model's aliases are now, and what another tool has registered. Pure. */

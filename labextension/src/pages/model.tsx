@@ -4,7 +4,7 @@ import * as React from 'react';
 
 import { Act } from '../components/act';
 import { AliasChips, useMoves, VersionButtons } from '../components/alias';
-import { Answered, Empty, Loading, useAnswer } from '../components/answer';
+import { Answered, Empty, Loading, Problem, useAnswer } from '../components/answer';
 import { Chip } from '../components/chip';
 import { failures, GateBadge, Report } from '../components/gate';
 import { RunLink } from '../components/link';
@@ -133,7 +133,7 @@ interface JudgedProps {
 }
 
 function Judged({ name, versions }: JudgedProps): JSX.Element {
-  const reports = useReports(name, versions);
+  const { reports, error } = useReports(name, versions);
   const points = measured(reports, versions);
   const metrics = [...new Set(points.map(each => each.metric))].slice(0, MOST_PLOTS);
   const newest = newestJudged(versions);
@@ -149,16 +149,23 @@ function Judged({ name, versions }: JudgedProps): JSX.Element {
       {newest !== undefined && (
         <>
           <h2>The newest gate report</h2>
-          <Newest reports={reports.get(newest.version) ?? []} gate={newest.judged_by} />
+          {error && <Problem error={error} />}
+          <Newest reports={reports.get(newest.version) ?? []} gate={newest.judged_by} isAsked={!error} />
         </>
       )}
     </>
   );
 }
 
-function Newest({ reports, gate }: { readonly reports: readonly GateReport[]; readonly gate: string }): JSX.Element {
+interface NewestProps {
+  readonly reports: readonly GateReport[];
+  readonly gate: string;
+  readonly isAsked: boolean;
+}
+
+function Newest({ reports, gate, isAsked }: NewestProps): JSX.Element | null {
   const report = reports.find(each => each.gate === gate);
-  return report ? <Report report={report} /> : <Loading />;
+  return report ? <Report report={report} /> : isAsked ? <Loading /> : null;
 }
 
 /** Find the version that was judged last. Pure. */

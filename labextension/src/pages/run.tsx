@@ -2,13 +2,14 @@
 
 import * as React from 'react';
 
+import { Arguments } from '../client';
 import { Answered, useAnswer } from '../components/answer';
 import { Card, Facts } from '../components/card';
 import { Chip } from '../components/chip';
 import { usePlace } from '../components/place';
 import { Plot } from '../components/plot';
 import { curves } from '../curves';
-import { Run } from '../types';
+import { Run, VerbName } from '../types';
 import { ago, lasted, plain } from '../words';
 import { PageProps } from '.';
 
@@ -18,7 +19,8 @@ export function RunPage({ names }: PageProps): JSX.Element {
 }
 
 function Shown({ run }: { readonly run: Run }): JSX.Element {
-  const { actions } = usePlace();
+  const { actions, folder } = usePlace();
+  const propose = (verb: VerbName, args: Arguments) => (): void => void actions.propose(verb, args, undefined, folder);
   const { curves: drawn, steps, metrics, params, tags, changes, run_id, name, status, ...facts } = run;
   return (
     <article>
@@ -31,13 +33,13 @@ function Shown({ run }: { readonly run: Run }): JSX.Element {
       </p>
       {run.error && <pre className="nbm-Text nbm-mod-bad">{plain(run.error, 2000)}</pre>}
       <div className="nbm-Buttons">
-        <button className="jp-mod-styled" onClick={() => void actions.propose('compare', { runs: [run_id] })}>
+        <button className="jp-mod-styled" onClick={propose('compare', { runs: [run_id] })}>
           Compare …
         </button>
-        <button className="jp-mod-styled" onClick={() => void actions.propose('reproduce', { run: run_id })}>
+        <button className="jp-mod-styled" onClick={propose('reproduce', { run: run_id })}>
           Reproduce …
         </button>
-        <button className="jp-mod-styled" onClick={() => void actions.propose('register', { what: run_id })}>
+        <button className="jp-mod-styled" onClick={propose('register', { what: run_id })}>
           Register its model …
         </button>
       </div>

@@ -118,7 +118,9 @@ function Column({ column, lately }: ColumnProps): JSX.Element {
     <li title={moved(column)}>
       <span>{name}</span>
       {lately && <Sparkline values={lately} label={`effect on ${name}, report by report`} />}
-      <span aria-label={`effect ${number(column.statistic)}`}>{number(rounded(column.statistic))}</span>
+      <span role="img" aria-label={`effect ${number(column.statistic)}`}>
+        {number(rounded(column.statistic))}
+      </span>
     </li>
   );
 }

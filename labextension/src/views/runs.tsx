@@ -87,7 +87,14 @@ export function RunsView(): JSX.Element {
           No runs yet. Begin a cell with %%mlops track, and what it logs is here as it comes.
         </Empty>
       )}
-      <WindowedList n={runs.n} height={ROW_PX} label="Runs, the newest first" row={row} onView={runs.onView} />
+      <WindowedList
+        n={runs.n}
+        height={ROW_PX}
+        label="Runs, the newest first"
+        row={row}
+        about={place => runs.at(place)?.run_id}
+        onView={runs.onView}
+      />
     </>
   );
 }
