@@ -82,6 +82,11 @@ def perform(page: Page, word: str) -> str:
     return told
 
 
+def toolbar(page: Page, name: str) -> Locator:
+    """A button of the toolbar of the notebook that is open."""
+    return page.get_by_role("toolbar", name="main area toolbar").get_by_role("button", name=name)
+
+
 def close(page: Page) -> None:
     """Close the dialog by the keyboard."""
     page.keyboard.press("Escape")

@@ -24,6 +24,7 @@ from .driving import (
     perform,
     section,
     sidebar,
+    toolbar,
     unfold,
 )
 
@@ -64,10 +65,6 @@ def cell(page: Page, number: int) -> Locator:
 
 def source(page: Page, number: int) -> Locator:
     return cell(page, number).locator(".cm-content")
-
-
-def toolbar(page: Page, name: str) -> Locator:
-    return page.get_by_role("toolbar", name="main area toolbar").get_by_role("button", name=name)
 
 
 def run_cell(page: Page, number: int) -> None:

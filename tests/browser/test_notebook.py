@@ -2,6 +2,8 @@
 
 from playwright.sync_api import Locator, Page, expect
 
+from .driving import close, dialog, toolbar
+
 FETCH = """async xsrf => {
     const cookie = document.cookie.split('; ').find(each => each.startsWith('_xsrf='))?.slice(6);
     const answer = await fetch('/nbmlops/verbs/status', {
@@ -66,3 +68,16 @@ def test_the_page_may_perform_a_verb_with_the_xsrf_token_only(page: Page) -> Non
     status, answer = page.evaluate(FETCH, False)
     assert status == 403
     assert "error" in answer
+
+
+def test_parameters_are_asked_for_where_the_panel_was_never_opened(page: Page) -> None:
+    toolbar(page, "Run headless").click()
+    expect(dialog(page).get_by_text("It declares none.")).to_be_visible()
+    close(page)
+
+
+def test_a_notebook_that_is_renamed_is_known_by_its_new_name(page: Page) -> None:
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.context.rename('another.ipynb')")
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.title.label === 'another.ipynb'")
+    toolbar(page, "Track").click()
+    expect(page.locator(".jp-Notebook .jp-Cell.jp-mod-active .cm-content")).to_contain_text("%%mlops track another")

@@ -225,7 +225,11 @@ def test_a_slider_previews_and_sets_the_shares(page: Page) -> None:
     expect(view.locator(".nbmlops-preview code")).to_have_text("%mlops traffic delays 1=89 2=11")
     expect(view.locator(".nbmlops-preview")).to_contain_text("delays would answer with 1 89%, 2 11%")
     view.get_by_role("button", name="Set shares").click()
-    view.get_by_role("button", name="Confirm: Set shares").click()
+    confirm = view.get_by_role("button", name="Confirm: Set shares")
+    expect(confirm).to_be_visible()
+    slider.press("ArrowRight")
+    expect(view.locator(".nbmlops-preview code")).to_have_text("%mlops traffic delays 1=88 2=12")
+    confirm.click()  # of what was shown before
     expect(view.get_by_role("row", name="2 challenger 11%")).to_be_visible()
 
 

@@ -133,7 +133,10 @@ THREADS = "import threading\n[each.name for each in threading.enumerate() if eac
 VIEW_OF_JOBS = """
 import nbmlops
 page = views.view(nbmlops.open().jobs(), nbmlops.open().project, "jobs")
-page._heard(page, {"seen": True}, [])
+page._heard(page, {"seen": True, "view": "one"}, [])
+page._heard(page, {"seen": True, "view": "another"}, [])
+page._heard(page, {"seen": False, "view": "one"}, [])
+assert page.looks.go_on
 """
 ANSWERED_ELSEWHERE = """
 import subprocess, sys, time
@@ -145,7 +148,8 @@ until = time.monotonic() + 10
 while page.looks.go_on and "FINISHED" not in str(page.state["jobs"]).partition("cccccccccccc")[2][:100]:
     assert time.monotonic() < until, page.state
     time.sleep(0.05)
-page.looks.end()
+page._heard(page, {"seen": False, "view": "another"}, [])
+assert not page.looks.go_on
 """
 
 

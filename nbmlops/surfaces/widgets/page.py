@@ -1,5 +1,6 @@
 """The widget behind every view: a state that the page shows, and what a person does there, answered."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from nbmlops.surfaces.widgets.looking import Looks
 from nbmlops.surfaces.widgets.performing import Answer, performed, refused
 
 HERE = Path(__file__).parent
+GONE_S = 660.0  # an output that is seen says so every five minutes
 
 
 class View(Protocol):
@@ -45,6 +47,7 @@ class Page(AnyWidget):
         code = "\n".join((HERE / name).read_text("utf-8") for name in ("parts.js", view.source))
         super().__init__(_esm=code, _css=(HERE / "views.css").read_text("utf-8"), state=scrub(plain(view.state())))
         self._view, self._project = view, project
+        self._seen: dict[str, float] = {}  # the outputs that somebody sees, each with when it said so last
         self.looks = Looks(self._look, view.every_s)
         self.on_msg(self._heard)
 
@@ -70,14 +73,23 @@ class Page(AnyWidget):
 
     def _heard(self, _: Any, asked: Mapping[str, Any], __: Any) -> None:
         """Take a message of the page: that somebody sees it or does no longer, or what is to be done."""
-        if "seen" not in asked:
-            self.send({"id": asked.get("id"), **scrub(asdict(self._answer(asked)))})
-            if not asked.get("dry_run"):
-                self.look()
-        elif asked["seen"] and self._view.every_s:
-            self.looks.begin()
-        else:
+        if "seen" in asked:
+            self._watch(str(asked.get("view")), is_seen=bool(asked["seen"]))
+            return
+        self.send({"id": asked.get("id"), **scrub(asdict(self._answer(asked)))})
+        if not asked.get("dry_run"):
+            self.look()
+
+    def _watch(self, output: str, *, is_seen: bool) -> None:
+        """Look for as long as one of the outputs is seen; one of a page that was reloaded says nothing any more."""
+        now = time.monotonic()
+        self._seen = {each: at for each, at in self._seen.items() if each != output and now - at < GONE_S}
+        if is_seen:
+            self._seen[output] = now
+        if not self._seen:
             self.looks.end()
+        elif is_seen and self._view.every_s:
+            self.looks.begin()
 
     def _answer(self, asked: Mapping[str, Any]) -> Answer:
         try:

@@ -43,7 +43,7 @@ const PATIENCE_MS = 60_000;
 /** Give a function that asks the kernel to do something, and resolves with its answer. */
 const asking = model => question =>
   new Promise(resolve => {
-    const id = crypto.randomUUID?.() ?? `${Math.random()}`;
+    const id = named();
     const end = answer => {
       clearTimeout(timer);
       model.off('msg:custom', take);
@@ -56,13 +56,16 @@ const asking = model => question =>
     model.send({ ...question, id });
   });
 
+const named = () => crypto.randomUUID?.() ?? `${Math.random()}`;
+
 /** Tell the kernel while somebody sees the view: only then it looks how things are. Gives what ends that. */
 const seen = (model, el) => {
+  const view = named(); // there may be several of one model
   let isOnScreen = false;
   let told = false;
   const tell = () => {
     const now = isOnScreen && document.visibilityState === 'visible';
-    if (now || told) model.send({ seen: now });
+    if (now || told) model.send({ seen: now, view });
     told = now;
   };
   const observer = new IntersectionObserver(entries => {
@@ -96,10 +99,10 @@ const tellIn = (place, answer, ...more) =>
 const confirmed = (label, ask, place, question) => {
   const button = put('button', { type: 'button', text: label });
   const say = words => place.replaceChildren(put('span', { text: words, role: 'status' }));
-  const act = async () => {
+  const act = async asked => {
     say('Working …');
     button.focus();
-    tellIn(place, await ask(question()));
+    tellIn(place, await ask(asked));
   };
   const cancel = () => {
     place.replaceChildren();
@@ -107,9 +110,10 @@ const confirmed = (label, ask, place, question) => {
   };
   button.addEventListener('click', async () => {
     say('Looking what would happen …');
-    const would = await ask({ ...question(), dry_run: true });
+    const asked = question(); // what is confirmed is what was shown, whatever has moved since
+    const would = await ask({ ...asked, dry_run: true });
     if (would.is_error) return tellIn(place, would);
-    const yes = put('button', { type: 'button', class: 'nbmlops-yes', text: `Confirm: ${label}`, onclick: act });
+    const yes = put('button', { type: 'button', class: 'nbmlops-yes', text: `Confirm: ${label}`, onclick: () => act(asked) });
     const no = put('button', { type: 'button', text: 'Cancel', onclick: cancel });
     tellIn(place, would, yes, no);
     no.focus();
