@@ -19,7 +19,8 @@ COMMAND = [sys.executable, "-m", "nbmlops.surfaces.cli"]
 # What a run has for itself: ids and digests, moments (and how long it took, which tables show beside them), how long
 # something took otherwise, processes and ports, folders.
 OWN = re.compile(
-    r"\b[0-9a-f]{8,64}\b"
+    r"[\d,]+(?= records not delivered)|(?<=records not delivered since ).*"  # whether the server was asked before that
+    r"|\b[0-9a-f]{8,64}\b"
     r"|\d{4}-\d\d-\d\d[T ]\d\d:\S*(?: [\d.]+)?|\d{8}T\d{6}Z"
     r"|(?<=seconds )[\d.]+|(?<=\(s\) )[\d.,]+|\d+(?= s\b| microseconds)|[\d.]+(?= ok\b)"
     r"|[\d.]+(?= [mM][sB]\b)"
