@@ -74,11 +74,18 @@ interface ShownProps extends Pick<Surroundings, 'model' | 'actions' | 'rendermim
   readonly children: React.ReactNode;
 }
 
-function Shown({ ownFolder, widget, seen, ...rest }: ShownProps): JSX.Element {
-  useSignal(rest.model.changed);
+function Shown({ ownFolder, widget, seen, children, ...surroundings }: ShownProps): JSX.Element {
+  const { model } = surroundings;
+  useSignal(model.changed);
   const isSeen = useIsSeen(widget, seen);
   useMinutes(isSeen);
-  return <Standing {...rest} folder={ownFolder ?? rest.model.folder} isSeen={isSeen} />;
+  const folder = ownFolder ?? model.folder;
+  const root = useLastKnown(model.project(folder)?.root);
+  return (
+    <Standing {...surroundings} folder={folder} isSeen={isSeen}>
+      <Guard key={root /* what was chosen in one project says nothing in another */}>{children}</Guard>
+    </Standing>
+  );
 }
 
 /** Have views stand where they are told to; the project there is watched for as long as they are seen. */
@@ -88,16 +95,11 @@ export function Standing({
 }: Surroundings & { readonly children: React.ReactNode }): JSX.Element {
   const { model, folder, isSeen } = surroundings;
   useSignal(model.changed);
-  const root = useLastKnown(model.project(folder)?.root);
   React.useEffect(() => {
     const watching = isSeen ? model.view(folder) : undefined;
     return () => watching?.dispose();
   }, [model, folder, isSeen]);
-  return (
-    <PlaceProvider value={surroundings}>
-      <Guard key={root /* what was chosen in one project says nothing in another */}>{children}</Guard>
-    </PlaceProvider>
-  );
+  return <PlaceProvider value={surroundings}>{children}</PlaceProvider>;
 }
 
 /** The value, or while there is none the one before it. */
