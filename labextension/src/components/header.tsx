@@ -18,7 +18,7 @@ export function Header(): JSX.Element {
         <h2 title={plain(project?.root ?? '')}>{plain(project?.name || 'MLOps', 60)}</h2>
         <ToolbarButtonComponent icon={refreshIcon} tooltip="Refresh" onClick={() => void model.refresh()} />
       </div>
-      <Standing />
+      <Trouble />
       {refused && <Problem error={refused} />}
       {project === undefined && !refused && model.connection !== 'lost' && <Loading />}
       {project?.root === null && (
@@ -34,7 +34,7 @@ export function Header(): JSX.Element {
 }
 
 /** What is wrong between this page and the server, if anything is. */
-function Standing(): JSX.Element | null {
+function Trouble(): JSX.Element | null {
   const { model } = usePlace();
   if (model.connection === 'lost') {
     return (

@@ -68,7 +68,7 @@ export function useReports(name: string, versions: readonly ListedVersion[]): Ju
       isOver || setError(problem);
     });
     const hear = (_: unknown, change: Change): void => {
-      change.root === root && left.size && asking.again();
+      change.root === root && change.topics.has('ledger') && left.size && asking.again();
     };
     model.told.connect(hear);
     left.size && asking.again();
