@@ -43,9 +43,10 @@ def lived(project: Project) -> Project:
     """A project with a run of a notebook, and one of a pipeline that goes on; schedules, one paused; two firings."""
     path = project.root / "nbmlops.toml"
     path.write_text(path.read_text() + MONTHLY)
-    train = known.begin(project, job="a" * 12, name="train", notebook="notebooks/train.ipynb")
+    train = known.beginning(job="a" * 12, name="train", notebook="notebooks/train.ipynb")
+    known.put(project, train)
     known.put(project, replace(train, status="FAILED", duration_s=3.0))
-    known.begin(project, job="b" * 12, name="monthly")
+    known.put(project, known.beginning(job="b" * 12, name="monthly"))
     steps, ledger = project.open(Steps), project.open(Schedules)
     first = steps.claim("monthly", "month[1]", job="b" * 12, key="k")
     steps.end(first, "FAILED", error={"message": "no flights"})
@@ -154,7 +155,7 @@ def test_a_running_notebook_tells_its_cell_and_one_that_has_finished_none(
 
 
 def test_a_job_is_at_the_cell_that_its_log_has_running_whatever_that_has_printed(lived: Project) -> None:
-    known.begin(lived, job="c" * 12, name="long", notebook="long.ipynb", given={"month": 3})
+    known.put(lived, known.beginning(job="c" * 12, name="long", notebook="long.ipynb", given={"month": 3}))
     folder = known.folder_of(lived, "c" * 12)
 
     def cell() -> str:
