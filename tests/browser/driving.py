@@ -88,7 +88,8 @@ def toolbar(page: Page, name: str) -> Locator:
 
 
 def close(page: Page) -> None:
-    """Close the dialog by the keyboard."""
+    """Close the dialog by the keyboard, once that is its own: JupyterLab gives it the focus after it is drawn."""
+    expect(dialog(page).locator(":focus")).to_have_count(1)
     page.keyboard.press("Escape")
     expect(dialog(page)).to_have_count(0)
 
