@@ -304,12 +304,13 @@ class Driver:
             self.keep()
             with _opened(executor) as self.executor:
                 self.work()
-            message, code = next(((_told(*each), each[1].exit_code) for each in self.errors.items()), ("", None))
-            ended = replace(self.job, status=self.status, message=message, exit_code=code)
+            ended = replace(self.job, status=self.status)
         except NbmlopsError as exc:
             ended = replace(self.job, status=runs.FAILED, message=exc.message, exit_code=exc.exit_code)
             raise
         finally:
+            for name, error in list(self.errors.items())[:1]:  # of a run that was killed after that, too
+                ended = replace(ended, message=_told(name, error), exit_code=error.exit_code)
             seconds = round(time.monotonic() - started, 3)
             jobs.put(self.project, replace(ended, duration_s=seconds))
         steps = tuple(self.rows[each.name] for each in self.planning.instances)
