@@ -63,6 +63,12 @@ def dialog(page: Page) -> Locator:
     return page.get_by_role("dialog")
 
 
+def proposed(page: Page) -> Locator:
+    """The dialog, once the keyboard is its own: JupyterLab gives it the focus after it is drawn."""
+    expect(dialog(page).locator(":focus")).to_have_count(1)
+    return dialog(page)
+
+
 def line(page: Page) -> Locator:
     """The line that the dialog stands for."""
     return dialog(page).get_by_label("The line that this stands for")
@@ -88,8 +94,8 @@ def toolbar(page: Page, name: str) -> Locator:
 
 
 def close(page: Page) -> None:
-    """Close the dialog by the keyboard, once that is its own: JupyterLab gives it the focus after it is drawn."""
-    expect(dialog(page).locator(":focus")).to_have_count(1)
+    """Close the dialog by the keyboard."""
+    proposed(page)
     page.keyboard.press("Escape")
     expect(dialog(page)).to_have_count(0)
 

@@ -23,6 +23,7 @@ from .driving import (
     open_notebook,
     open_sidebar,
     perform,
+    proposed,
     section,
     sidebar,
     toolbar,
@@ -90,7 +91,10 @@ def test_the_sidebar_opens_by_its_tab_the_menu_and_the_palette(page: Page) -> No
     expect(sidebar(page)).to_be_visible()
     page.keyboard.press("Control+B")
     page.keyboard.press("Control+Shift+C")
+    palette = page.locator(".lm-CommandPalette:visible")
+    expect(palette.locator("input:focus")).to_have_count(1)
     page.keyboard.type("show the mlops sidebar")
+    expect(palette.locator(".lm-mod-active")).to_contain_text("Show the MLOps sidebar")
     page.keyboard.press("Enter")
     expect(sidebar(page)).to_be_visible()
 
@@ -141,10 +145,10 @@ def test_a_model_is_registered_by_the_line_that_a_dialog_inserts(page: Page) -> 
     source(page, UI_CELL).click()
     models = only(page, "Models")
     models.get_by_role("button", name="Register a model …").click()
-    dialog(page).get_by_label("what").fill("model")
+    proposed(page).get_by_label("what").fill("model")
     dialog(page).get_by_label("name", exact=False).last.fill("delays")
     dialog(page).get_by_text("Options", exact=True).click()
-    dialog(page).get_by_label("input example").fill("X")
+    proposed(page).get_by_label("input example").fill("X")
     shown = line(page).inner_text()
     assert shown == "%mlops register model delays --input-example X"
     dialog(page).get_by_role("button", name="Insert into notebook").click()
@@ -172,7 +176,7 @@ def test_a_version_is_promoted_by_the_keyboard_after_its_evidence_is_shown(page:
     evidence = dialog(page).get_by_role("region", name="Evidence")
     expect(evidence).to_contain_text("The alias champion points at no version yet.")
     expect(evidence).to_contain_text("Version 1 passed gate default on 600 rows of holdout.parquet")
-    dialog(page).get_by_label("reason").focus()
+    proposed(page).get_by_label("reason").focus()
     page.keyboard.type("it is the first")
     expect(line(page)).to_have_text("%mlops promote delays/1 --reason 'it is the first'")
     page.keyboard.press("Enter")
@@ -199,8 +203,8 @@ def test_a_newer_version_gets_its_share_by_the_slider_and_the_keyboard(page: Pag
     perform(page, "Validate")
     section(page, "Models").get_by_role("button", name="Deploy … (delays/2)").click()
     dialog(page).get_by_text("Options", exact=True).click()
-    dialog(page).get_by_label("canary").fill("10,50,100")
-    dialog(page).get_by_label("bake").fill("1h")
+    proposed(page).get_by_label("canary").fill("10,50,100")
+    proposed(page).get_by_label("bake").fill("1h")
     expect(line(page)).to_have_text("%mlops deploy delays/2 --canary 10,50,100 --bake 1h")
     perform(page, "Deploy")
     deployments = section(page, "Deployments")
@@ -252,12 +256,12 @@ def test_a_notebook_runs_headless_with_the_form_of_its_parameters(page: Page, la
     page.wait_for_function(f"() => window.jupyterapp.shell.currentWidget?.title.label === 'month.ipynb' && ({READY})()")
     jobs = only(page, "Jobs")
     toolbar(page, "Run headless").click()
-    dialog(page).get_by_label("month int").fill("4")
-    dialog(page).get_by_label("carriers list[str]").fill("[UA")
+    proposed(page).get_by_label("month int").fill("4")
+    proposed(page).get_by_label("carriers list[str]").fill("[UA")
     dialog(page).get_by_role("button", name="Run", exact=True).click()
     refused = dialog(page).get_by_role("alert")
     expect(refused).to_contain_text("carriers")
-    dialog(page).get_by_label("carriers list[str]").fill('["UA"]')
+    proposed(page).get_by_label("carriers list[str]").fill('["UA"]')
     expect(line(page)).to_contain_text("%mlops run month.ipynb -p month=4 -p 'carriers=[\"UA\"]'")
     perform(page, "Run")
     expect(jobs.get_by_role("listitem").filter(has_text="RUNNING")).to_contain_text("month")
@@ -275,7 +279,7 @@ def test_a_notebook_is_scheduled_and_paused(page: Page) -> None:
     page.get_by_role("tab", name="month.ipynb").click()
     jobs = section(page, "Jobs")
     jobs.get_by_role("button", name="Schedule …").click()
-    dialog(page).get_by_label("expression").fill("30 6 * * 1")
+    proposed(page).get_by_label("expression").fill("30 6 * * 1")
     expect(line(page)).to_have_text("%mlops schedule month.ipynb '30 6 * * 1'")
     perform(page, "Schedule")
     itself = jobs.get_by_role("list", name="Runs by itself")
@@ -296,7 +300,7 @@ def test_a_step_that_waits_is_approved_with_its_question_in_view(page: Page) -> 
     expect(waiting).to_contain_text("Shall the newest version be looked at again?", timeout=PATIENCE_MS)
     waiting.get_by_role("button", name="Approve …").click()
     expect(dialog(page)).to_contain_text("Shall the newest version be looked at again?")
-    dialog(page).get_by_label("reason").fill("it shall")
+    proposed(page).get_by_label("reason").fill("it shall")
     expect(line(page)).to_contain_text("--reason 'it shall'")
     perform(page, "Approve")
     expect(waiting).to_have_count(0)
