@@ -1,6 +1,6 @@
 /** The section of runs, in each of its states. */
 
-import { act, cleanup, render, screen, within } from '@testing-library/react';
+import { act, cleanup, fireEvent, render, screen, within } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
 import * as React from 'react';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -82,6 +82,21 @@ describe('runs', () => {
     );
     await screen.findByText('run 3');
     expect(document.activeElement?.getAttribute('aria-label')).toBe('Choose run 1');
+  });
+
+  it('have a row that stands still until they are known', async () => {
+    const first = Array.from({ length: 50 }, (_, n) => run(n));
+    const never = new Promise<Run[]>(() => undefined);
+    const place = await stand({ runs: ({ offset }: { offset: number }) => (offset === 0 ? first : never) });
+    const { container } = render(<RunsView />, { wrapper: place.Around });
+    await screen.findByText('run 0');
+    const list = container.querySelector('.nbm-List') as HTMLElement;
+    list.scrollTop = 70 * 48;
+    fireEvent.scroll(list);
+    expect(screen.queryByText('run 0')).toBeNull();
+    expect(container.querySelectorAll('.nbm-mod-coming').length).toBeGreaterThan(10);
+    expect(container.querySelectorAll('.nbm-Loading-bar')).toHaveLength(0); // each moves, which costs frames
+    expect(screen.queryAllByRole('status')).toHaveLength(0);
   });
 
   it('have one next step when there are none', async () => {

@@ -43,7 +43,7 @@ export function RunsView(): JSX.Element {
         choose={() => choose(run)}
       />
     ) : (
-      <Loading />
+      <div className="nbm-Row nbm-mod-coming" />
     );
   };
 
