@@ -335,9 +335,10 @@ def test_an_agent_outlives_its_starter_and_inherits_none_of_its_descriptors(want
 
 
 def test_an_agent_stops_cleanly_and_what_it_has_started_goes_on(wanted: Path) -> None:
-    (wanted / "nbmlops.toml").write_text(HOURLY.replace("0 * * * *", "0 13 1 7 *"))  # never due by the real clock
+    noon = datetime.now(UTC).replace(hour=12, minute=0) + timedelta(days=2)  # ahead: nothing is due by the real clock
+    (wanted / "nbmlops.toml").write_text(HOURLY.replace("0 * * * *", f"0 13 {noon.day} {noon.month} *"))
     agent_verb(Project(wanted))
-    with closing(Stage(wanted, command="while [ ! -e go ]; do sleep 0.05; done")) as stage:
+    with closing(Stage(wanted, command="while [ ! -e go ]; do sleep 0.05; done", clock=Hands(noon))) as stage:
         stage.look()
         stage.look(hours=1)
         until(lambda: stage.states() == [STARTED])
